@@ -1,0 +1,91 @@
+// Package cursor is the durable place in one organization's stream: how far
+// fan-out has read, and whether that place still means what it meant.
+//
+// # The model
+//
+// A [Position] is a sequence, the identity of the stream it belongs to
+// (creation time, and an incarnation counted by us) and an anchor: when the
+// message at that sequence was stored. [Next] reads the batch that follows a
+// Position and returns the Position after it. It stores nothing: the caller
+// commits the new Position in the same transaction as what the batch caused.
+//
+//	Position 3 ──Next──▶ Batch{4 5 6, Gaps, Change} ──commit──▶ Position 6
+//
+// # Invariants
+//
+//   - A Position moves forward only, except into a new incarnation.
+//   - Sequences that the stream no longer had when the cursor came are in
+//     [Batch.Gaps]; holes between messages that are there are normal (a message
+//     can be deleted by itself) and are not gaps.
+//   - A stream that is not the one the Position was taken from is noticed
+//     ([Change]), never read as if nothing had happened: a new creation time is
+//     a stream made anew and read from its first sequence; the same creation time with
+//     another message at the anchor, or with an end before it, is a stream
+//     rolled back, and reading goes on from what is there.
+package cursor
+
+import (
+	"context"
+	"time"
+
+	"github.com/grapnel-hooks/grapnel/stream"
+)
+
+// Position is how far one organization's stream has been fanned out.
+type Position struct {
+	Org         string
+	Stream      string     // its name, EVENTS_<org>
+	Created     time.Time  // the stream's creation time; zero before the first read
+	Incarnation int        // from 1; counts the streams (and rolled-back states) of this name that we have read
+	Seq         stream.Seq // fanned out up to here, inclusive
+	Anchor      time.Time  // when the message at Seq was stored; zero if there was none
+}
+
+// Change says how the stream differs from the one a Position was taken from.
+type Change int
+
+const (
+	Same      Change = iota
+	Recreated        // another creation time: deleted and made anew
+	Regressed        // same creation time, but the message at the position is gone or another: rolled back
+)
+
+// Gap is a range of sequences that the stream no longer had when the cursor
+// came to it, From and To inclusive.
+type Gap struct {
+	Incarnation int
+	From, To    stream.Seq
+}
+
+// Count is how many sequences the gap spans.
+func (g Gap) Count() uint64 { return uint64(g.To-g.From) + 1 }
+
+// Batch is what follows a Position.
+type Batch struct {
+	From     Position // what was asked
+	To       Position // what to commit together with the effects of Messages
+	Change   Change   // whether To is in another incarnation than From
+	Gaps     []Gap
+	Messages []stream.Message // ascending, all in To's incarnation
+	Last     stream.Seq       // the newest sequence of the stream that this read knows of
+	More     bool             // there is more to read right now
+}
+
+// Empty reports whether committing the batch would change nothing.
+func (b Batch) Empty() bool { return len(b.Messages) == 0 && b.To == b.From && len(b.Gaps) == 0 }
+
+// Log is the part of package stream that a cursor reads.
+//
+// Implementations are safe for concurrent use. Errors wrap
+// [stream.ErrNoStream] when the stream does not exist, and
+// [stream.ErrUnavailable] when the broker does not answer.
+type Log interface {
+	// State asks the stream about itself.
+	State(ctx context.Context, name string) (stream.State, error)
+	// Read returns up to max messages with a sequence of from or more,
+	// ascending and complete: no message between the first and the last
+	// returned was left out. It may return fewer than there are. last is the newest
+	// sequence known to the read, 0 if it learned none; no messages with a nil
+	// error means that nothing at or after from was readable.
+	Read(ctx context.Context, name string, from stream.Seq, max int) (msgs []stream.Message, last stream.Seq, err error)
+}

@@ -1,0 +1,36 @@
+// Package deliver brings events to endpoints: one signed HTTP request per
+// attempt, retried until it is delivered or dead.
+//
+// # The model
+//
+// An [Endpoint] is where an organization wants its events. A delivery is the
+// intent to bring one event to one endpoint; its [Key] is that pair, so there
+// is at most one, for ever. An [Attempt] is one request made for it, an
+// [Outcome] what came of the request, and [Next] the pure function that turns
+// policy, history and outcome into the delivery's next [State]:
+//
+//	          2xx ┌───────────▶ delivered
+//	              │
+//	pending ──────┤ failure, attempts left: pending, due after the backoff
+//	 ▲  │         │
+//	 │  │         └ failure, none left; or 410 ───▶ dead
+//	 │  └ endpoint deleted ──▶ cancelled
+//	 └─────────── retried by hand, from any of the three
+//
+// # Lanes
+//
+// Each endpoint has a lane: a bounded queue in memory with its own
+// concurrency, so that nobody waits for somebody else's endpoint ([Lanes]).
+// The books (a SQLite file in production, see [Books]) hold every pending
+// delivery; memory holds only the front of each lane. What does not fit stays
+// in the books and is paged in when there is room; on start every lane is
+// empty and is paged in the same way. There are no claims: one process owns the
+// books, and a delivery whose outcome was not booked before a crash is sent
+// again (at least once, and rarely twice).
+//
+// # Crash points
+//
+//	after commit, before the lane has it   paged in from the books at start
+//	request sent, outcome not booked       sent again, same webhook-id
+//	outcome booked                         never sent again unless due again
+package deliver

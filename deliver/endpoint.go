@@ -1,0 +1,58 @@
+package deliver
+
+import (
+	"time"
+
+	"github.com/grapnel-hooks/grapnel/deliver/sign"
+)
+
+// Defaults and bounds of an endpoint's settings (contract, section 5).
+const (
+	DefaultTimeout     = 10 * time.Second
+	MinTimeout         = time.Second
+	MaxTimeout         = 30 * time.Second
+	DefaultConcurrency = 8
+	MaxConcurrency     = 256
+	// DisableAfter is how long an endpoint may fail without one success
+	// before it is disabled.
+	DisableAfter = 5 * 24 * time.Hour
+)
+
+// Policy is the retry schedule of an endpoint.
+type Policy struct {
+	Initial     time.Duration // the delay after the first failure
+	Multiplier  float64       // each further delay is this many times the one before
+	MaxInterval time.Duration // but never more than this
+	Attempts    int           // in all, the first included
+}
+
+// DefaultPolicy spans a little over three days, so that a weekend's outage
+// heals by itself.
+var DefaultPolicy = Policy{Initial: 5 * time.Second, Multiplier: 4, MaxInterval: 8 * time.Hour, Attempts: 17}
+
+// Endpoint is where an organization wants its events, and how.
+type Endpoint struct {
+	Row         int64  // its number in the books
+	ID          string // ep_…
+	Org         string
+	URL         string
+	Description string
+	EventTypes  []string // exact, "*" or "invoice.*"
+	Workspace   string   // "": org-wide
+	Secrets     []sign.Secret // newest first; all of them sign
+	Timeout     time.Duration // of an attempt, everything included
+	Retry       Policy
+	Concurrency int
+	// DisabledReason is why the endpoint is disabled ("gone", "failing",
+	// "manual"); "" means that it is enabled.
+	DisabledReason string
+	DisabledAt     time.Time
+	CreatedAt      time.Time
+	UpdatedAt      time.Time
+	// FailingSince is when the present run of failures began; zero while the
+	// last outcome was a success.
+	FailingSince time.Time
+}
+
+// Enabled reports whether the endpoint takes deliveries.
+func (e Endpoint) Enabled() bool { return e.DisabledReason == "" }

@@ -1,0 +1,87 @@
+package fanout
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/grapnel-hooks/grapnel/cursor"
+	"github.com/grapnel-hooks/grapnel/stream"
+)
+
+var (
+	// ErrMoved: the position is no longer the one that the plan was made from.
+	ErrMoved = errors.New("the cursor has moved")
+	// ErrStale: the subscriptions have changed since the plan was made.
+	ErrStale = errors.New("the subscriptions have changed")
+	// ErrFull: the disk is full or cannot be written; nothing was committed.
+	ErrFull = errors.New("store is full")
+	// ErrNoOrg: there is no such organization.
+	ErrNoOrg = errors.New("no such organization")
+)
+
+// Org is an organization, as far as fan-out needs it.
+type Org struct {
+	ID       string
+	Payload  stream.Payload // what its publishers send
+	Subjects []string       // extra subjects that its stream binds
+	Gated    bool           // its plan lacks outgoing webhooks: events are counted, not delivered
+}
+
+// Planned is one event and the endpoints that get it.
+type Planned struct {
+	stream.Event
+	Endpoints []int64 // rows, ascending, no duplicates; empty: nobody subscribed
+}
+
+// Rejected is a message that is no event.
+type Rejected struct {
+	Seq     stream.Seq
+	Stored  time.Time
+	Subject string
+	Code    string // see stream.Rejected
+	Detail  string
+	Data    []byte // its first 64 KiB
+}
+
+// Plan is what a batch causes: everything that one transaction commits.
+type Plan struct {
+	Org      string
+	From, To cursor.Position
+	Change   cursor.Change
+	Gaps     []cursor.Gap
+	Events   []Planned // in the order of the stream; never two with one ID
+	Rejected []Rejected
+	Gated    []stream.Seq // events that the org's plan keeps from being delivered
+	Version  int64        // of the subscriptions the plan was made from
+}
+
+// Written is one event of a committed plan.
+type Written struct {
+	Event     int64 // its number in the books; 0 when it was a duplicate of an event at another sequence
+	Endpoints []int64 // those that got a new delivery
+}
+
+// Books is the store, as far as fan-out needs it.
+//
+// Implementations are safe for concurrent use.
+type Books interface {
+	// Orgs lists all organizations.
+	Orgs(ctx context.Context) ([]Org, error)
+	// Org reads one; it wraps ErrNoOrg.
+	Org(ctx context.Context, org string) (Org, error)
+	// Position is the org's place; the zero Position with its Org and Stream
+	// set when it was never read.
+	Position(ctx context.Context, org string) (cursor.Position, error)
+	// Subscriptions are the active subscriptions of the org's enabled endpoints, compiled, and
+	// their version, which rises with each change.
+	Subscriptions(ctx context.Context, org string) (*Set, error)
+	// Commit writes the plan in one durable transaction: events, deliveries
+	// (unique by event and endpoint), rejections, gaps, and the position, by
+	// compare-and-swap from p.From. An event whose ID the books know already
+	// at another sequence is a duplicate and makes nothing; at the same
+	// sequence (the stream is read again), only the pairs that are missing are made. The answer has
+	// one Written for each of p.Events, in order; numbers of new events
+	// ascend. Errors wrap ErrMoved, ErrStale, ErrFull; nothing is written then.
+	Commit(ctx context.Context, p Plan) ([]Written, error)
+}

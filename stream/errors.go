@@ -1,0 +1,10 @@
+package stream
+
+import "errors"
+
+var (
+	// ErrNoStream: the stream does not exist on the broker.
+	ErrNoStream = errors.New("stream does not exist")
+	// ErrUnavailable: the broker does not answer; the same call may succeed later.
+	ErrUnavailable = errors.New("broker does not answer")
+)
