@@ -26,10 +26,10 @@ const (
 	maxEndpoint = 1<<36 - 1
 )
 
-// ID is the delivery's public id: dlv_ and a ULID whose time is when the event
-// was fanned out and whose other 80 bits are the key. It costs the books
+// ID is the delivery's public id: dlv_ and a ULID whose time is when the stream
+// stored the event and whose other 80 bits are the key. It costs the books
 // nothing, since it can be read back with [ParseID].
-func (k Key) ID(fannedOut time.Time) string { return "dlv_" + k.ulid(fannedOut) }
+func (k Key) ID(stored time.Time) string { return "dlv_" + k.ulid(stored) }
 
 // AttemptID is the public id of the attempt that started then: att_ and a ULID.
 // A delivery has at most one attempt at a time, so time and key name it.
@@ -205,5 +205,6 @@ type Delivery struct {
 	Reason    Reason
 	Attempts  int
 	Due       time.Time // when pending: not before this; zero means at once
-	FannedOut time.Time
+	Stored    time.Time // when the stream stored the event; names the delivery, see Key.ID
+	FannedOut time.Time // when the delivery was committed
 }
