@@ -31,7 +31,7 @@ type Org struct {
 // Planned is one event and the endpoints that get it.
 type Planned struct {
 	stream.Event
-	Endpoints []int64 // rows, ascending, no duplicates; empty: nobody subscribed
+	Endpoints []int64 // rows, ascending, no duplicates, at least one
 }
 
 // Rejected is a message that is no event.
@@ -50,15 +50,20 @@ type Plan struct {
 	From, To cursor.Position
 	Change   cursor.Change
 	Gaps     []cursor.Gap
-	Events   []Planned // in the order of the stream; never two with one ID
+	Events   []Planned // that somebody gets, in the order of the stream; never two with one ID
 	Rejected []Rejected
 	Gated    []stream.Seq // events that the org's plan keeps from being delivered
-	Version  int64        // of the subscriptions the plan was made from
+	// Unmatched counts the events that nobody is subscribed to, and Duplicates
+	// those that somebody is, but whose ID an earlier one in Events has: for
+	// the books' totals, there are no rows for them.
+	Unmatched  int
+	Duplicates int
+	Version    int64 // of the subscriptions the plan was made from
 }
 
 // Written is one event of a committed plan.
 type Written struct {
-	Event     int64 // its number in the books; 0 when it was a duplicate of an event at another sequence
+	Event     int64   // its number in the books; 0 when it was a duplicate of an event at another sequence
 	Endpoints []int64 // those that got a new delivery
 }
 

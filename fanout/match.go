@@ -1,0 +1,153 @@
+package fanout
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/grapnel-hooks/grapnel/stream"
+)
+
+// maxPattern is the longest pattern that can be subscribed to, in bytes: as
+// long as an event type can be (contract, section 1).
+const maxPattern = 128
+
+// Set is the subscriptions of one organization, compiled so that matching an
+// event costs a few map lookups and the length of the answer, however many
+// endpoints there are. It is immutable and safe for concurrent use.
+type Set struct {
+	version int64
+	// lists holds, for each pattern and workspace that somebody asked for,
+	// the endpoints that did, ascending by row.
+	lists map[want][]start
+}
+
+// want is one pattern within one scope. The stem of an exact pattern is the
+// type itself, that of "invoice.*" is "invoice.", that of "*" is "": since no
+// type ends with a dot or is empty, the three never collide, and the stems
+// that can match a type are its prefixes up to each dot, and itself.
+type want struct {
+	stem      string
+	workspace string
+}
+
+// start is one endpoint and the place after which it gets events.
+type start struct {
+	row         int64
+	incarnation int
+	from        stream.Seq
+}
+
+func (s start) before(incarnation int, seq stream.Seq) bool {
+	return s.incarnation < incarnation || s.incarnation == incarnation && s.from < seq
+}
+
+// Compile makes the Set of subs. version is theirs, see [Books]. Patterns that
+// [CheckPattern] refuses match nothing.
+func Compile(version int64, subs []Subscription) *Set {
+	ordered := slices.SortedStableFunc(slices.Values(subs), func(a, b Subscription) int {
+		return cmp.Compare(a.Endpoint, b.Endpoint)
+	})
+	s := &Set{version: version, lists: make(map[want][]start)}
+	for _, sub := range ordered {
+		for _, p := range sub.Types {
+			if CheckPattern(p) != nil {
+				continue
+			}
+			w := want{stem: strings.TrimSuffix(p, "*"), workspace: sub.Workspace}
+			s.lists[w] = append(s.lists[w], start{sub.Endpoint, sub.Incarnation, sub.From})
+		}
+	}
+	return s
+}
+
+// Version is that of the subscriptions the Set was compiled from.
+func (s *Set) Version() int64 { return s.version }
+
+// Match appends to dst the rows of the endpoints that get ev, which was read in
+// that incarnation of the stream: ascending and without duplicates. It
+// allocates nothing when dst has room (contract, section 3).
+//
+// An endpoint without a workspace gets every event; one of a workspace only
+// those that carry it. An event must come after the start of the subscription:
+// at a later sequence of the same incarnation, or in a later incarnation.
+func (s *Set) Match(ev *stream.Event, incarnation int, dst []int64) []int64 {
+	// A type of maxPattern bytes has at most maxPattern/2 tokens, thus as many
+	// stems and one more, each in two scopes.
+	var buf [maxPattern + 2][]start
+	lists := s.collect(buf[:0], "", ev.Workspace)
+	for i := range len(ev.Type) {
+		if ev.Type[i] == '.' {
+			lists = s.collect(lists, ev.Type[:i+1], ev.Workspace)
+		}
+	}
+	lists = s.collect(lists, ev.Type, ev.Workspace)
+
+	// Each list ascends, so merging keeps the answer sorted, and what is
+	// double comes one after the other.
+	base := len(dst)
+	for len(lists) > 0 {
+		least := 0
+		for i := 1; i < len(lists); i++ {
+			if lists[i][0].row < lists[least][0].row {
+				least = i
+			}
+		}
+		head := lists[least][0]
+		if head.before(incarnation, ev.Seq) && (len(dst) == base || dst[len(dst)-1] != head.row) {
+			dst = append(dst, head.row)
+		}
+		if lists[least] = lists[least][1:]; len(lists[least]) == 0 {
+			lists[least] = lists[len(lists)-1]
+			lists = lists[:len(lists)-1]
+		}
+	}
+	return dst
+}
+
+// collect appends the lists of stem that an event of that workspace reaches.
+func (s *Set) collect(lists [][]start, stem, workspace string) [][]start {
+	if l := s.lists[want{stem, ""}]; len(l) > 0 {
+		lists = append(lists, l)
+	}
+	if workspace != "" {
+		if l := s.lists[want{stem, workspace}]; len(l) > 0 {
+			lists = append(lists, l)
+		}
+	}
+	return lists
+}
+
+// CheckPattern says why nobody can subscribe to p, or nil. Legal are an event
+// type (invoice.paid), every type (*), and a prefix at a dot (invoice.*), which
+// is any type below it, at any depth, but not invoice itself; at most 128
+// bytes (contract, section 3).
+func CheckPattern(p string) error {
+	if p == "*" {
+		return nil
+	}
+	if len(p) > maxPattern {
+		return fmt.Errorf("event type pattern of %d bytes: longer than %d", len(p), maxPattern)
+	}
+	for token := range strings.SplitSeq(strings.TrimSuffix(p, ".*"), ".") {
+		if token == "" {
+			return fmt.Errorf("event type pattern %q: an empty name between dots", p)
+		}
+		if i := strings.IndexFunc(token, illegal); i >= 0 {
+			if token[i] == '*' {
+				return fmt.Errorf("event type pattern %q: * stands alone or at the end, after a dot", p)
+			}
+			return fmt.Errorf("event type pattern %q: names are made of A-Z, a-z, 0-9, _ and -", p)
+		}
+	}
+	return nil
+}
+
+func illegal(r rune) bool {
+	switch {
+	case 'a' <= r && r <= 'z', 'A' <= r && r <= 'Z', '0' <= r && r <= '9', r == '_', r == '-':
+		return false
+	}
+	return true
+}
