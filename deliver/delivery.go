@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/http"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/grapnel-hooks/grapnel/stream"
@@ -191,6 +192,8 @@ type Payload struct {
 	TraceParent string
 	Stored      time.Time // when the stream stored it
 	Body        []byte    // the body in the format "standard", exactly as signed and sent
+
+	queued atomic.Int32 // tickets in memory that wait with it
 }
 
 // Delivery is one row of the books, as lists show it.

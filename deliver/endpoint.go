@@ -37,8 +37,8 @@ type Endpoint struct {
 	Org         string
 	URL         string
 	Description string
-	EventTypes  []string // exact, "*" or "invoice.*"
-	Workspace   string   // "": org-wide
+	EventTypes  []string      // exact, "*" or "invoice.*"
+	Workspace   string        // "": org-wide
 	Secrets     []sign.Secret // newest first; all of them sign
 	Timeout     time.Duration // of an attempt, everything included
 	Retry       Policy

@@ -1,0 +1,281 @@
+package deliver
+
+import (
+	"sync"
+	"time"
+)
+
+// lane is one endpoint's queue. Pending deliveries are either held in memory
+// (queued, in flight, or sent and not booked yet) or only in the books.
+//
+// The invariant that loses nothing: a delivery of this endpoint that is due,
+// and that is not held, lies at or after the mark of its front.
+type lane struct {
+	l   *Lanes
+	row int64
+
+	mu      sync.Mutex
+	ep      Endpoint
+	target  *Target // nil: disabled or removed; nothing is sent
+	unknown bool    // the books must be asked where the fronts begin
+	fresh   front   // never attempted
+	retry   front   // due again
+	held    map[int64]struct{}
+	workers int  // running, each with a slot
+	window  int  // how many may run; grows with successes, shrinks with silence
+	queued  bool // waits for a slot
+	proven  bool // the last attempt was answered with success
+	moved   time.Time
+	paused  *time.Timer // until the payloads can be had again
+	turn    uint32      // alternates between the fronts
+}
+
+// front is one of a lane's two queues, and how much of it is in memory.
+type front struct {
+	tickets ring
+	behind  bool
+	mark    Place // when behind: nothing before it is missing from memory
+	refused Place // the earliest that was refused since the pager's pass began; zero: none
+}
+
+// refuse notes that the delivery at p is in the books only.
+func (f *front) refuse(p Place) {
+	if !f.behind || p.Less(f.mark) {
+		f.mark = p
+	}
+	f.behind = true
+	if f.refused == (Place{}) || p.Less(f.refused) {
+		f.refused = p
+	}
+}
+
+// caughtUp ends a pass that looked at all before end (zero: at everything).
+func (f *front) caughtUp(end Place) {
+	next := end
+	if f.refused != (Place{}) && (next == (Place{}) || f.refused.Less(next)) {
+		next = f.refused
+	}
+	f.mark, f.refused = next, Place{}
+	f.behind = next != Place{}
+}
+
+func newLane(l *Lanes, row int64) *lane {
+	return &lane{l: l, row: row, window: 1, held: map[int64]struct{}{}, unknown: true}
+}
+
+func (n *lane) set(ep Endpoint, t *Target) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	was := n.target != nil
+	n.ep = ep
+	if !ep.Enabled() {
+		n.empty()
+		return
+	}
+	n.target = t
+	if !was {
+		n.unknown = true
+		n.window = 1
+	}
+	n.window = min(n.window, ep.Concurrency)
+	n.kick()
+}
+
+func (n *lane) stop() {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.empty()
+}
+
+// empty drops what waits in memory; it is all in the books.
+func (n *lane) empty() {
+	n.target = nil
+	if n.paused != nil {
+		n.paused.Stop()
+		n.paused = nil
+	}
+	for _, f := range []*front{&n.fresh, &n.retry} {
+		for f.tickets.len() > 0 {
+			t := f.tickets.pop()
+			n.l.unqueue(&t)
+			delete(n.held, t.Event)
+		}
+		*f = front{}
+	}
+}
+
+// offer takes fresh deliveries, or leaves them in the books.
+func (n *lane) offer(ts []Ticket) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.target == nil {
+		return // when it is enabled, the books are asked
+	}
+	for i := range ts {
+		if n.unknown || n.fresh.behind || n.fresh.tickets.len() >= laneHard || !n.l.fits(&ts[i]) {
+			n.fresh.refuse(ts[i].Place())
+			continue
+		}
+		n.push(&n.fresh, ts[i])
+	}
+	n.kick()
+}
+
+func (n *lane) push(f *front, t Ticket) {
+	if _, ok := n.held[t.Event]; ok {
+		return
+	}
+	n.held[t.Event] = struct{}{}
+	n.l.queue(&t)
+	f.tickets.push(t)
+}
+
+// kick starts workers while there is work, room in the window and a slot.
+func (n *lane) kick() {
+	for n.target != nil && n.paused == nil && n.workers < n.window && n.length() > 0 && !n.l.draining.Load() {
+		if n.queued || !n.l.slots.take(n) {
+			return // a slot that comes free starts the worker
+		}
+		n.startWorker()
+	}
+}
+
+func (n *lane) startWorker() {
+	n.workers++
+	go n.work()
+}
+
+func (n *lane) length() int { return n.fresh.tickets.len() + n.retry.tickets.len() }
+
+// take gives the next delivery to a worker, or ends the worker.
+func (n *lane) take() (Ticket, *Target, bool) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.target == nil || n.paused != nil || n.workers > n.window || n.length() == 0 || n.l.draining.Load() {
+		n.workers--
+		return Ticket{}, nil, false
+	}
+	// Retries and fresh ones take turns, so that neither starves.
+	f, other := &n.fresh, &n.retry
+	if n.turn++; n.turn%2 == 0 {
+		f, other = other, f
+	}
+	if f.tickets.len() == 0 {
+		f = other
+	}
+	t := f.tickets.pop()
+	n.l.unqueue(&t)
+	length := f.tickets.len()
+	if f.behind && (length == laneLow-1 || length == 0) {
+		n.l.wakePager()
+	}
+	if length == laneSoft-1 {
+		n.l.roomMade()
+	}
+	return t, n.target, true
+}
+
+// pressure reports whether the lane is long, and whether it moves.
+func (n *lane) pressure(now time.Time) (long, moves bool) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.target != nil && n.fresh.tickets.len() >= laneSoft, now.Sub(n.moved) < movingFor
+}
+
+// hungry reports whether the front should be paged in.
+func (n *lane) hungry(f *front) bool {
+	return n.target != nil && !n.unknown && f.behind && f.tickets.len() < laneLow
+}
+
+// pause keeps the lane still for a moment, the ticket put back in front.
+func (n *lane) pause(t Ticket) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.target == nil {
+		delete(n.held, t.Event)
+		return
+	}
+	f := &n.fresh
+	if t.Due != 0 {
+		f = &n.retry
+	}
+	n.l.queue(&t)
+	f.tickets.unpop(t)
+	if n.paused == nil {
+		n.paused = time.AfterFunc(sourceBackoff, func() {
+			n.mu.Lock()
+			defer n.mu.Unlock()
+			n.paused = nil
+			n.kick()
+		})
+	}
+}
+
+// learn adjusts the window to what came of an attempt: one more for each
+// success, so that a lane opens as fast as its receiver answers; back to one
+// when it is silent, so that endpoints that hang cost one request each.
+func (n *lane) learn(o *Outcome, now time.Time) {
+	n.proven = o.Class == OK
+	switch o.Class {
+	case OK:
+		n.moved = now
+		n.window = min(n.window+1, n.ep.Concurrency)
+		n.ep.FailingSince = time.Time{}
+	case Ours:
+	case HTTP4xx, HTTP5xx, Redirect:
+		// It answers: as many at once as before.
+		if n.ep.FailingSince.IsZero() {
+			n.ep.FailingSince = now
+		}
+	default:
+		n.window = 1
+		if n.ep.FailingSince.IsZero() {
+			n.ep.FailingSince = now
+		}
+	}
+}
+
+// ring is a queue of tickets that grows by doubling and gives memory back when
+// it is empty.
+type ring struct {
+	buf  []Ticket
+	head int
+	n    int
+}
+
+func (r *ring) len() int { return r.n }
+
+func (r *ring) grow() {
+	if r.n < len(r.buf) {
+		return
+	}
+	b := make([]Ticket, max(2*len(r.buf), 4))
+	for i := range r.n {
+		b[i] = r.buf[(r.head+i)%len(r.buf)]
+	}
+	r.buf, r.head = b, 0
+}
+
+func (r *ring) push(t Ticket) {
+	r.grow()
+	r.buf[(r.head+r.n)%len(r.buf)] = t
+	r.n++
+}
+
+func (r *ring) unpop(t Ticket) {
+	r.grow()
+	r.head = (r.head - 1 + len(r.buf)) % len(r.buf)
+	r.buf[r.head] = t
+	r.n++
+}
+
+func (r *ring) pop() Ticket {
+	t := r.buf[r.head]
+	r.buf[r.head] = Ticket{}
+	r.head = (r.head + 1) % len(r.buf)
+	r.n--
+	if r.n == 0 && len(r.buf) > 64 {
+		*r = ring{}
+	}
+	return t
+}
