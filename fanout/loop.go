@@ -1,0 +1,529 @@
+package fanout
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"runtime/debug"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/grapnel-hooks/grapnel/cursor"
+	"github.com/grapnel-hooks/grapnel/deliver"
+	"github.com/grapnel-hooks/grapnel/stream"
+)
+
+const (
+	defaultBatch   = 256
+	defaultWorkers = 8
+	defaultSweep   = 30 * time.Second
+	// waitForLanes bounds how long a batch waits for receivers that are merely
+	// slower than the stream; after it the deliveries wait in the books.
+	waitForLanes = 2 * time.Second
+	firstBackoff = 5 * time.Millisecond
+	lastBackoff  = time.Second
+)
+
+// Lanes is where fresh deliveries go once they are committed.
+type Lanes interface {
+	// Offer takes deliveries in the order of their events, for each endpoint;
+	// what it does not take stays pending in the books.
+	Offer([]deliver.Ticket)
+	// Wait blocks while all of these endpoints have enough to do, at most for
+	// the time given.
+	Wait(ctx context.Context, rows []int64, atMost time.Duration)
+}
+
+// Options is what a Loop needs. Books, Log and Lanes are required.
+type Options struct {
+	Books   Books
+	Log     cursor.Log
+	Lanes   Lanes
+	Names   stream.Names
+	MaxData int           // bytes of an event's data; 0: 256 KiB
+	Batch   int           // messages per batch; default 256
+	Workers int           // organizations read at once; default 8
+	Sweep   time.Duration // each organization is read at least this often; default 30 s
+
+	// Failpoint, if set, is called at "fanout.planned", before the commit, and
+	// at "fanout.committed", before the hand-over.
+	Failpoint func(name string)
+	Logger    *slog.Logger
+	Now       func() time.Time // default time.Now
+}
+
+// Loop is the walk of all organizations: it reads what is new, plans it,
+// commits it and hands it over.
+//
+// Wake-ups make it quick, the sweep makes it sure: every organization is read
+// at least once per Sweep, with its stream's identity checked.
+//
+// Wake, Sweep, Add, Forget and Status may be called by any goroutine.
+type Loop struct {
+	o Options
+
+	mu    sync.Mutex
+	orgs  map[string]*orgState
+	queue []string      // orgs to read, each at most once
+	ready chan struct{} // holds one: the queue is not empty
+}
+
+// orgState is what the loop remembers of one organization; all of it can be
+// had again from the books. Guarded by Loop.mu, but for pos, which belongs to
+// the worker that reads the organization.
+type orgState struct {
+	queued  bool
+	busy    bool // a worker reads it
+	again   bool // woken while busy
+	verify  bool // check the stream's identity with the next read
+	hint    stream.Seq
+	backoff time.Duration
+	timer   *time.Timer
+	status  Status
+
+	pos    cursor.Position
+	loaded bool // pos is what the books hold
+}
+
+// Status is how the walk of one organization stands.
+type Status struct {
+	Missing   bool          // its stream does not exist
+	Change    cursor.Change // the last change of its stream's identity
+	Last      stream.Seq    // the newest sequence seen
+	Err       string        // why the last read or commit failed, ""
+	CheckedAt time.Time     // the last time the stream's identity was found right
+}
+
+// NewLoop makes a Loop.
+func NewLoop(o Options) *Loop {
+	if o.Batch == 0 {
+		o.Batch = defaultBatch
+	}
+	if o.Workers == 0 {
+		o.Workers = defaultWorkers
+	}
+	if o.Sweep == 0 {
+		o.Sweep = defaultSweep
+	}
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	if o.Failpoint == nil {
+		o.Failpoint = func(string) {}
+	}
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	return &Loop{o: o, orgs: map[string]*orgState{}, ready: make(chan struct{}, 1)}
+}
+
+// Add makes the loop walk an organization, beginning now.
+func (l *Loop) Add(org string) { l.wake(org, true, 0, true) }
+
+// Forget ends the walk of an organization.
+func (l *Loop) Forget(org string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if s := l.orgs[org]; s != nil && s.timer != nil {
+		s.timer.Stop()
+	}
+	delete(l.orgs, org)
+}
+
+// Wake says that the organization's stream stored a message: a hint, never
+// relied upon. Organizations that were not added are ignored.
+func (l *Loop) Wake(org string, seq stream.Seq, stored time.Time) {
+	l.mu.Lock()
+	s := l.orgs[org]
+	// Stored later, yet with a number that we have passed: another stream.
+	verify := s != nil && !s.busy && s.loaded && seq <= s.pos.Seq && stored.After(s.pos.Anchor)
+	l.mu.Unlock()
+	l.wake(org, false, seq, verify)
+}
+
+// SweepAll reads every organization soon and checks its stream's identity, as
+// after a reconnect.
+func (l *Loop) SweepAll() {
+	l.mu.Lock()
+	orgs := make([]string, 0, len(l.orgs))
+	for org := range l.orgs {
+		orgs = append(orgs, org)
+	}
+	l.mu.Unlock()
+	for _, org := range orgs {
+		l.wake(org, false, 0, true)
+	}
+}
+
+// Status tells how the walk of an organization stands.
+func (l *Loop) Status(org string) (Status, bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	s := l.orgs[org]
+	if s == nil {
+		return Status{}, false
+	}
+	return s.status, true
+}
+
+// Reload makes the next read take the position from the books, after
+// somebody else has moved it.
+func (l *Loop) Reload(org string) {
+	l.mu.Lock()
+	if s := l.orgs[org]; s != nil && !s.busy {
+		s.loaded = false
+	}
+	l.mu.Unlock()
+	l.wake(org, false, 0, true)
+}
+
+func (l *Loop) wake(org string, add bool, hint stream.Seq, verify bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	s := l.orgs[org]
+	if s == nil {
+		if !add {
+			return
+		}
+		s = &orgState{}
+		l.orgs[org] = s
+	}
+	s.hint = max(s.hint, hint)
+	s.verify = s.verify || verify
+	l.enqueue(org, s)
+}
+
+// enqueue is called with mu held.
+func (l *Loop) enqueue(org string, s *orgState) {
+	switch {
+	case s.busy:
+		s.again = true
+	case !s.queued:
+		s.queued = true
+		l.queue = append(l.queue, org)
+		l.signal()
+	}
+}
+
+func (l *Loop) signal() {
+	select {
+	case l.ready <- struct{}{}:
+	default:
+	}
+}
+
+// Run walks until ctx ends. A batch whose commit has begun is finished and
+// handed over first.
+func (l *Loop) Run(ctx context.Context) error {
+	orgs, err := l.o.Books.Orgs(ctx)
+	if err != nil {
+		return fmt.Errorf("walk: %w", err)
+	}
+	for _, o := range orgs {
+		l.Add(o.ID)
+	}
+	var wg sync.WaitGroup
+	for range l.o.Workers {
+		wg.Go(func() { l.work(ctx) })
+	}
+	l.sweep(ctx)
+	wg.Wait()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, s := range l.orgs {
+		if s.timer != nil {
+			s.timer.Stop()
+		}
+	}
+	return nil
+}
+
+// sweep wakes each organization once per Sweep, a few at a time.
+func (l *Loop) sweep(ctx context.Context) {
+	const steps = 30
+	tick := time.NewTicker(max(l.o.Sweep/steps, time.Millisecond))
+	defer tick.Stop()
+	var due []string
+	for {
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return
+		}
+		l.mu.Lock()
+		if len(due) == 0 {
+			for org := range l.orgs {
+				due = append(due, org)
+			}
+		}
+		n := min(len(due), max(len(l.orgs)/steps, 1))
+		l.mu.Unlock()
+		for _, org := range due[:n] {
+			l.wake(org, false, 0, true)
+		}
+		due = due[n:]
+	}
+}
+
+func (l *Loop) work(ctx context.Context) {
+	for {
+		select {
+		case <-l.ready:
+		case <-ctx.Done():
+			return
+		}
+		for ctx.Err() == nil {
+			org, s, verify, hint := l.next()
+			if s == nil {
+				break
+			}
+			more, err := l.step(ctx, org, s, verify)
+			l.done(ctx, org, s, hint, more, err)
+		}
+	}
+}
+
+// next takes the organization whose turn it is.
+func (l *Loop) next() (org string, s *orgState, verify bool, hint stream.Seq) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for len(l.queue) > 0 {
+		org = l.queue[0]
+		l.queue = l.queue[1:]
+		if s = l.orgs[org]; s == nil {
+			continue // forgotten
+		}
+		s.queued, s.busy, s.again = false, true, false
+		verify, hint = s.verify, s.hint
+		s.verify, s.hint = false, 0
+		if len(l.queue) > 0 {
+			l.signal() // another worker may take the next
+		}
+		return org, s, verify, hint
+	}
+	return "", nil, false, 0
+}
+
+// done decides when the organization is read again.
+func (l *Loop) done(ctx context.Context, org string, s *orgState, hint stream.Seq, more bool, err error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	s.busy = false
+	if l.orgs[org] != s || ctx.Err() != nil {
+		return
+	}
+	before := s.status
+	s.status.Missing = errors.Is(err, stream.ErrNoStream)
+	s.status.Err = ""
+	if err != nil {
+		s.status.Err = err.Error()
+	}
+	if err != nil && before.Err != s.status.Err {
+		l.o.Logger.Warn("reading stopped; it is tried again", "org", org, "error", err)
+	}
+	if err == nil && before.Err != "" {
+		l.o.Logger.Info("reading goes on", "org", org)
+	}
+	early := err == nil && !more && hint > s.pos.Seq // the wake-up came before the data could be read
+	if more {
+		s.hint = max(s.hint, hint)
+	}
+	switch {
+	case errors.Is(err, ErrMoved), errors.Is(err, ErrStale):
+		l.enqueue(org, s)
+	case s.status.Missing:
+		s.backoff = 0 // the sweep, or its creation, wakes it
+	case err != nil, early:
+		if early && s.backoff >= lastBackoff {
+			s.backoff = 0 // a hint is no promise: the sweep is
+			break
+		}
+		s.backoff = min(max(2*s.backoff, firstBackoff), lastBackoff)
+		if early {
+			s.hint = max(s.hint, hint)
+		} else {
+			s.verify = true
+		}
+		wait := s.backoff
+		s.timer = time.AfterFunc(wait, func() { l.wake(org, false, 0, false) })
+	default:
+		s.backoff = 0
+	}
+	if more || s.again {
+		l.enqueue(org, s)
+	}
+}
+
+// step takes one batch of one organization through the walk. It reports
+// whether there is more to read at once.
+func (l *Loop) step(ctx context.Context, org string, s *orgState, verify bool) (more bool, err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			l.o.Logger.Error("panic in fan-out", "org", org, "panic", p, "stack", string(debug.Stack()))
+			s.loaded = false
+			err = fmt.Errorf("fan out %s: internal error: %v", org, p)
+		}
+	}()
+	if !s.loaded {
+		if s.pos, err = l.o.Books.Position(ctx, org); err != nil {
+			return false, fmt.Errorf("fan out %s: %w", org, err)
+		}
+		s.loaded, verify = true, true
+	}
+	// Crash here: nothing happened.
+	batch, err := cursor.Next(ctx, l.o.Log, s.pos, cursor.Options{Max: l.o.Batch, Verify: verify})
+	if err != nil {
+		return false, fmt.Errorf("read %s after %d: %w", s.pos.Stream, s.pos.Seq, err)
+	}
+	l.mu.Lock()
+	s.status.Last = max(batch.Last, batch.To.Seq)
+	if verify {
+		s.status.CheckedAt = l.o.Now()
+	}
+	if batch.Change != cursor.Same {
+		s.status.Change = batch.Change
+	}
+	l.mu.Unlock()
+	if batch.Empty() {
+		return batch.More, nil
+	}
+	l.report(org, batch)
+	if err := l.fanOut(ctx, org, s, batch); err != nil {
+		return false, err
+	}
+	return batch.More, nil
+}
+
+// fanOut plans a batch, commits it with the position, and hands the fresh
+// deliveries over.
+func (l *Loop) fanOut(ctx context.Context, org string, s *orgState, batch cursor.Batch) error {
+	o, err := l.o.Books.Org(ctx, org)
+	if err != nil {
+		return fmt.Errorf("fan out %s: %w", org, err)
+	}
+	dec := stream.Decoding{Org: org, Payload: o.Payload, Names: l.o.Names, Subjects: o.Subjects, MaxData: l.o.MaxData}
+	var plan Plan
+	var written []Written
+	for tries := 0; ; tries++ {
+		set, err := l.o.Books.Subscriptions(ctx, org)
+		if err != nil {
+			return fmt.Errorf("fan out %s: %w", org, err)
+		}
+		plan = Make(o, batch, set, dec)
+		if rows := receivers(plan.Events); len(rows) > 0 {
+			l.o.Lanes.Wait(ctx, rows, waitForLanes)
+		}
+		l.o.Failpoint("fanout.planned")
+		// Crash here: nothing happened; the batch is read again.
+		//
+		// The commit is not given up half-way when the daemon stops: whoever
+		// does not know whether it happened would have to read it again.
+		written, err = l.o.Books.Commit(context.WithoutCancel(ctx), plan)
+		if errors.Is(err, ErrStale) && tries < 10 {
+			continue // an endpoint was changed meanwhile
+		}
+		if err != nil {
+			s.loaded = false
+			return fmt.Errorf("commit %s to %d: %w", org, plan.To.Seq, err)
+		}
+		break
+	}
+	s.pos = plan.To
+	if n := len(plan.Rejected); n > 0 {
+		r := plan.Rejected[0]
+		l.o.Logger.Warn("messages rejected: they are no events",
+			"org", org, "count", n, "first_sequence", r.Seq, "code", r.Code, "detail", r.Detail)
+	}
+	l.o.Failpoint("fanout.committed")
+	// Crash here: the deliveries are pending in the books, and the lanes page
+	// them in when they start.
+	l.handOver(plan, written)
+	return nil
+}
+
+// handOver makes each event's payload, once, and gives the lanes a ticket for
+// each delivery, endpoint by endpoint.
+func (l *Loop) handOver(plan Plan, written []Written) {
+	byEndpoint := map[int64][]deliver.Ticket{}
+	var rows []int64
+	for i, w := range written {
+		if len(w.Endpoints) == 0 {
+			continue
+		}
+		payload := NewPayload(w.Event, &plan.Events[i].Event)
+		for _, row := range w.Endpoints {
+			ts, ok := byEndpoint[row]
+			if !ok {
+				rows = append(rows, row)
+			}
+			byEndpoint[row] = append(ts, deliver.Ticket{
+				Key:     deliver.Key{Event: w.Event, Endpoint: row},
+				Trigger: deliver.First,
+				Payload: payload,
+			})
+		}
+	}
+	for _, row := range rows {
+		l.o.Lanes.Offer(byEndpoint[row])
+	}
+}
+
+// NewPayload makes what is sent of an event that has that number in the books.
+func NewPayload(number int64, ev *stream.Event) *deliver.Payload {
+	return &deliver.Payload{
+		Event:       number,
+		ID:          ev.ID,
+		Org:         ev.Org,
+		Type:        ev.Type,
+		TraceParent: ev.TraceParent,
+		Stored:      ev.Stored,
+		Body:        stream.AppendStandard(make([]byte, 0, len(ev.Data)+512), ev),
+	}
+}
+
+// receivers lists the endpoints that the events go to.
+func receivers(events []Planned) []int64 {
+	if len(events) == 0 {
+		return nil
+	}
+	rows, last := events[0].Endpoints, events[0].Endpoints
+	var seen map[int64]bool
+	for _, e := range events[1:] {
+		if len(e.Endpoints) == len(last) && &e.Endpoints[0] == &last[0] {
+			continue // as for the event before: the plan shares the list
+		}
+		last = e.Endpoints
+		if seen == nil {
+			seen = map[int64]bool{}
+			rows = slices.Clone(rows)
+			for _, r := range rows {
+				seen[r] = true
+			}
+		}
+		for _, r := range e.Endpoints {
+			if !seen[r] {
+				seen[r] = true
+				rows = append(rows, r)
+			}
+		}
+	}
+	return rows
+}
+
+// report logs what an operator wants to know of a batch.
+func (l *Loop) report(org string, b cursor.Batch) {
+	switch b.Change {
+	case cursor.Recreated:
+		l.o.Logger.Error("the stream was deleted and made anew: reading from its first sequence",
+			"org", org, "stream", b.To.Stream, "position", b.From.Seq, "was_created", b.From.Created, "created", b.To.Created, "incarnation", b.To.Incarnation)
+	case cursor.Regressed:
+		l.o.Logger.Error("the stream lost messages that were fanned out already (rolled back): reading what is there",
+			"org", org, "stream", b.To.Stream, "position", b.From.Seq, "goes_on_at", b.To.Seq, "incarnation", b.To.Incarnation)
+	}
+	for _, g := range b.Gaps {
+		l.o.Logger.Error("events were gone from the stream before they were fanned out",
+			"org", org, "stream", b.To.Stream, "from", g.From, "to", g.To, "count", g.Count())
+	}
+}
