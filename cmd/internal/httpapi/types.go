@@ -1,0 +1,334 @@
+package httpapi
+
+import (
+	"encoding/json"
+	"fmt"
+	"reflect"
+	"strings"
+	"time"
+
+	"github.com/danielgtaylor/huma/v2"
+)
+
+// The JSON shapes of the API (contract, sections 6 and 7). Fields that may be
+// left out are omitted when they have no value; times are RFC 3339 in UTC.
+
+// List is one page of a list. NextCursor is null on the last page.
+type List[T any] struct {
+	Data       []T     `json:"data" nullable:"false"`
+	NextCursor *string `json:"next_cursor" doc:"Pass as ?cursor= for the next page; null on the last"`
+}
+
+// OrgBody is an organization in an answer.
+type OrgBody struct {
+	ID        string    `json:"id"`
+	Name      string    `json:"name,omitempty"`
+	Plan      string    `json:"plan,omitempty"`
+	Payload   string    `json:"payload" enum:"data,envelope"`
+	Subjects  []string  `json:"subjects" nullable:"false"`
+	CreatedAt time.Time `json:"created_at"`
+}
+
+// OrgCreate is the body of POST /orgs.
+type OrgCreate struct {
+	ID       string   `json:"id" minLength:"1" maxLength:"64" pattern:"^[A-Za-z0-9_-]+$" patternDescription:"1 to 64 letters, digits, _ or -"`
+	Name     string   `json:"name,omitempty" maxLength:"200" doc:"For people"`
+	Plan     string   `json:"plan,omitempty" maxLength:"64" doc:"A name from the configuration's plans"`
+	Payload  string   `json:"payload,omitempty" enum:"data,envelope" default:"data" doc:"What its publishers send"`
+	Subjects []string `json:"subjects,omitempty" nullable:"false" maxItems:"16" doc:"Extra subjects that its stream binds, such as webhook.>"`
+}
+
+// OrgUpdate is the body of PATCH /orgs/{org}: what is left out stays.
+type OrgUpdate struct {
+	Name     *string   `json:"name,omitempty" nullable:"false" maxLength:"200"`
+	Plan     *string   `json:"plan,omitempty" nullable:"false" maxLength:"64"`
+	Payload  *string   `json:"payload,omitempty" nullable:"false" enum:"data,envelope"`
+	Subjects *[]string `json:"subjects,omitempty" nullable:"false" maxItems:"16"`
+}
+
+// Retry is an endpoint's retry schedule. In a request, what is left out has
+// the default (create) or stays (update).
+type Retry struct {
+	Initial     *Duration `json:"initial,omitempty" nullable:"false" doc:"Delay after the first failure, 1s to 24h"`
+	Multiplier  *float64  `json:"multiplier,omitempty" nullable:"false" minimum:"1" maximum:"10" doc:"Each further delay is this many times the one before"`
+	MaxInterval *Duration `json:"max_interval,omitempty" nullable:"false" doc:"But never more than this, up to 24h"`
+	Attempts    *int      `json:"attempts,omitempty" nullable:"false" minimum:"1" maximum:"100" doc:"In all, the first included"`
+}
+
+// EndpointBody is an endpoint in an answer.
+type EndpointBody struct {
+	ID             string     `json:"id"`
+	Org            string     `json:"org"`
+	URL            string     `json:"url"`
+	Description    string     `json:"description,omitempty"`
+	EventTypes     []string   `json:"event_types" nullable:"false"`
+	WorkspaceID    *string    `json:"workspace_id" doc:"null: org-wide"`
+	TimeoutMS      int        `json:"timeout_ms"`
+	Retry          Retry      `json:"retry"`
+	Concurrency    int        `json:"concurrency"`
+	Disabled       bool       `json:"disabled"`
+	DisabledReason string     `json:"disabled_reason,omitempty" doc:"manual, gone or failing"`
+	DisabledAt     *time.Time `json:"disabled_at,omitempty"`
+	FailingSince   *time.Time `json:"failing_since,omitempty" doc:"When the present run of failures began"`
+	CreatedAt      time.Time  `json:"created_at"`
+	UpdatedAt      time.Time  `json:"updated_at"`
+}
+
+// EndpointCreated is the answer to POST /orgs/{org}/endpoints, the only one
+// that shows the secret.
+type EndpointCreated struct {
+	EndpointBody
+	Secret string `json:"secret" doc:"Signs every request to the endpoint; shown here and never again"`
+}
+
+// EndpointCreate is the body of POST /orgs/{org}/endpoints.
+type EndpointCreate struct {
+	URL         string    `json:"url" minLength:"1" maxLength:"2048" doc:"Where events are POSTed"`
+	EventTypes  []string  `json:"event_types,omitempty" nullable:"false" minItems:"1" maxItems:"100" doc:"Exact (invoice.paid), a prefix (invoice.*) or every (*), which is the default"`
+	WorkspaceID Clearable `json:"workspace_id,omitzero" doc:"Only this workspace's events; without it, or null, org-wide"`
+	Description Clearable `json:"description,omitzero" doc:"For people"`
+	Secret      string    `json:"secret,omitempty" maxLength:"128" doc:"whsec_ and base64 of 24 to 64 bytes; made when left out"`
+	TimeoutMS   *int      `json:"timeout_ms,omitempty" nullable:"false" minimum:"1000" maximum:"30000"`
+	Retry       *Retry    `json:"retry,omitempty"`
+	Concurrency *int      `json:"concurrency,omitempty" nullable:"false" minimum:"1" maximum:"256"`
+	Disabled    bool      `json:"disabled,omitempty"`
+}
+
+// EndpointUpdate is the body of PATCH /orgs/{org}/endpoints/{id}: what is left
+// out stays.
+type EndpointUpdate struct {
+	URL         *string   `json:"url,omitempty" nullable:"false" minLength:"1" maxLength:"2048"`
+	EventTypes  *[]string `json:"event_types,omitempty" nullable:"false" minItems:"1" maxItems:"100"`
+	WorkspaceID Clearable `json:"workspace_id,omitzero" doc:"null makes it org-wide"`
+	Description Clearable `json:"description,omitzero"`
+	TimeoutMS   *int      `json:"timeout_ms,omitempty" nullable:"false" minimum:"1000" maximum:"30000"`
+	Retry       *Retry    `json:"retry,omitempty"`
+	Concurrency *int      `json:"concurrency,omitempty" nullable:"false" minimum:"1" maximum:"256"`
+	Disabled    *bool     `json:"disabled,omitempty" nullable:"false" doc:"false enables it, whatever had disabled it, and resumes its pending deliveries"`
+}
+
+// EventCreate is one event in the body of POST /orgs/{org}/events.
+type EventCreate struct {
+	Type          string          `json:"type" minLength:"1" maxLength:"128" pattern:"^[A-Za-z0-9_-]+(\\.[A-Za-z0-9_-]+)*$" patternDescription:"tokens of letters, digits, _ and -, joined by dots"`
+	Data          json.RawMessage `json:"data" doc:"Any JSON; receivers get it byte for byte"`
+	WorkspaceID   string          `json:"workspace_id,omitempty" maxLength:"64" pattern:"^[A-Za-z0-9_-]*$" patternDescription:"1 to 64 letters, digits, _ or -"`
+	DedupeKey     string          `json:"dedupe_key,omitempty" maxLength:"256" doc:"What the publisher calls the event; the same key twice is one event"`
+	SchemaVersion string          `json:"schema_version,omitempty" maxLength:"64"`
+	Source        string          `json:"source,omitempty" maxLength:"256" doc:"The service that wrote it"`
+	Time          *time.Time      `json:"time,omitempty" nullable:"false" doc:"When it happened; now, when left out"`
+}
+
+// AppendedBody is what became of one event of POST /orgs/{org}/events.
+type AppendedBody struct {
+	ID        string `json:"id"`
+	Seq       uint64 `json:"seq"`
+	Duplicate bool   `json:"duplicate" doc:"The stream has an event of this dedupe key already"`
+}
+
+// EventBody is an event in an answer.
+type EventBody struct {
+	ID            string          `json:"id"`
+	Org           string          `json:"org"`
+	Seq           uint64          `json:"seq"`
+	Type          string          `json:"type"`
+	Time          time.Time       `json:"time" doc:"When it happened, as the publisher says"`
+	StoredAt      time.Time       `json:"stored_at"`
+	WorkspaceID   string          `json:"workspace_id,omitempty"`
+	SchemaVersion string          `json:"schema_version"`
+	Source        string          `json:"source,omitempty"`
+	DedupeKey     string          `json:"dedupe_key,omitempty"`
+	TraceParent   string          `json:"traceparent,omitempty"`
+	Data          json.RawMessage `json:"data"`
+}
+
+// DeliveryBody is a delivery in a list.
+type DeliveryBody struct {
+	ID            string     `json:"id"`
+	Org           string     `json:"org"`
+	EndpointID    string     `json:"endpoint_id"`
+	EventID       string     `json:"event_id"`
+	Seq           uint64     `json:"seq"`
+	Type          string     `json:"type"`
+	Status        string     `json:"status" enum:"pending,delivered,dead,cancelled"`
+	Reason        string     `json:"reason,omitempty" doc:"Why it is dead or cancelled"`
+	AttemptCount  int        `json:"attempt_count"`
+	NextAttemptAt *time.Time `json:"next_attempt_at,omitempty" doc:"When pending: not before this; absent means at once"`
+	StoredAt      time.Time  `json:"stored_at" doc:"When the stream stored the event"`
+	CreatedAt     time.Time  `json:"created_at" doc:"When the event was fanned out"`
+}
+
+// DeliveryDetail is one delivery with its attempts, oldest first.
+type DeliveryDetail struct {
+	DeliveryBody
+	Attempts []AttemptBody `json:"attempts" nullable:"false"`
+}
+
+// AttemptBody is one request and what came of it.
+type AttemptBody struct {
+	ID                string            `json:"id"`
+	Number            int               `json:"number"`
+	Trigger           string            `json:"trigger" enum:"first,retry,manual,replay,test"`
+	Time              time.Time         `json:"time"`
+	StatusCode        int               `json:"status_code,omitempty" doc:"Absent when no answer came"`
+	ErrorClass        string            `json:"error_class,omitempty" doc:"Absent when delivered"`
+	Error             string            `json:"error,omitempty"`
+	DurationMS        float64           `json:"duration_ms"`
+	RetryAfter        *Duration         `json:"retry_after,omitempty"`
+	ResponseHeaders   map[string]string `json:"response_headers,omitempty"`
+	ResponseBody      string            `json:"response_body,omitempty" doc:"Its first 4 KiB"`
+	ResponseTruncated bool              `json:"response_truncated,omitempty"`
+}
+
+// CursorBody is an org's cursor (contract, section 7).
+type CursorBody struct {
+	Org           string     `json:"org"`
+	Stream        string     `json:"stream"`
+	StreamCreated *time.Time `json:"stream_created" doc:"null before the first read"`
+	Incarnation   int        `json:"incarnation"`
+	FirstSeq      uint64     `json:"first_seq"`
+	LastSeq       uint64     `json:"last_seq"`
+	Position      uint64     `json:"position"`
+	UpdatedAt     *time.Time `json:"updated_at" doc:"null before the first read"`
+	Lag           uint64     `json:"lag"`
+	AgeSeconds    float64    `json:"age_seconds"`
+	Pending       int64      `json:"pending"`
+	Due           int64      `json:"due"`
+	Dead          int64      `json:"dead"`
+	Rejected      int64      `json:"rejected"`
+	Gaps          int64      `json:"gaps"`
+	State         string     `json:"state" enum:"live,behind,paused,gated,gap,regressed,stream-missing"`
+}
+
+// GapBody is a range of sequences that the stream no longer had.
+type GapBody struct {
+	Incarnation int       `json:"incarnation"`
+	From        uint64    `json:"from"`
+	To          uint64    `json:"to"`
+	Count       uint64    `json:"count"`
+	At          time.Time `json:"at"`
+}
+
+// RejectedBody is a message that was no event.
+type RejectedBody struct {
+	Org         string    `json:"org"`
+	Incarnation int       `json:"incarnation"`
+	Seq         uint64    `json:"seq"`
+	Subject     string    `json:"subject"`
+	StoredAt    time.Time `json:"stored_at"`
+	Code        string    `json:"code"`
+	Detail      string    `json:"detail"`
+	Data        string    `json:"data,omitempty" doc:"Its first 64 KiB, as text"`
+}
+
+// BooksBody is what fsck says of one org.
+type BooksBody struct {
+	Org           string   `json:"org"`
+	Proven        bool     `json:"proven"`
+	Through       uint64   `json:"through"`
+	Events        int64    `json:"events"`
+	Endpoints     int64    `json:"endpoints"`
+	Delivered     int64    `json:"delivered"`
+	Pending       int64    `json:"pending"`
+	Dead          int64    `json:"dead"`
+	Cancelled     int64    `json:"cancelled"`
+	NotSubscribed int64    `json:"not_subscribed"`
+	Duplicates    int64    `json:"duplicates"`
+	Rejected      int64    `json:"rejected"`
+	Gated         int64    `json:"gated"`
+	InGaps        int64    `json:"in_gaps"`
+	Wrong         int64    `json:"wrong"`
+	Problems      []string `json:"problems" nullable:"false"`
+}
+
+// FsckBody is the answer of GET /fsck.
+type FsckBody struct {
+	Proven bool        `json:"proven"`
+	Orgs   []BooksBody `json:"orgs" nullable:"false"`
+}
+
+// HealthBody is the answer of /healthz and /readyz. Details are told only to
+// the operator.
+type HealthBody struct {
+	Status   string     `json:"status" enum:"ok,degraded,unavailable"`
+	Detail   string     `json:"detail,omitempty"`
+	Degraded []string   `json:"degraded,omitempty"`
+	Version  string     `json:"version,omitempty"`
+	PID      int        `json:"pid,omitempty"`
+	Started  *time.Time `json:"started,omitempty"`
+}
+
+// Duration is a span of time as text: "5s", "1m30s", "8h".
+type Duration time.Duration
+
+// String is the shortest text that means d.
+func (d Duration) String() string {
+	s := time.Duration(d).String()
+	if strings.HasSuffix(s, "m0s") {
+		s = s[:len(s)-2]
+	}
+	if strings.HasSuffix(s, "h0m") {
+		s = s[:len(s)-2]
+	}
+	return s
+}
+
+// MarshalText implements encoding.TextMarshaler.
+func (d Duration) MarshalText() ([]byte, error) { return []byte(d.String()), nil }
+
+// UnmarshalText implements encoding.TextUnmarshaler.
+func (d *Duration) UnmarshalText(b []byte) error {
+	v, err := time.ParseDuration(string(b))
+	if err != nil {
+		return fmt.Errorf("duration %q: want a number and a unit, such as 30s or 8h", b)
+	}
+	*d = Duration(v)
+	return nil
+}
+
+// Schema implements huma.SchemaProvider.
+func (Duration) Schema(huma.Registry) *huma.Schema {
+	return &huma.Schema{Type: huma.TypeString, Format: "duration", Examples: []any{"30s"}}
+}
+
+// Clearable is a text in an update: absent leaves it as it is, null or ""
+// clears it.
+type Clearable struct {
+	Given bool
+	Text  string
+}
+
+// Text is a Clearable that sets s.
+func Text(s string) Clearable { return Clearable{Given: true, Text: s} }
+
+// MarshalJSON implements json.Marshaler.
+func (c Clearable) MarshalJSON() ([]byte, error) {
+	if c.Text == "" {
+		return []byte("null"), nil
+	}
+	return json.Marshal(c.Text)
+}
+
+// UnmarshalJSON implements json.Unmarshaler.
+func (c *Clearable) UnmarshalJSON(b []byte) error {
+	c.Given = true
+	if string(b) == "null" {
+		c.Text = ""
+		return nil
+	}
+	return json.Unmarshal(b, &c.Text)
+}
+
+// Schema implements huma.SchemaProvider.
+func (Clearable) Schema(r huma.Registry) *huma.Schema {
+	s := *r.Schema(reflect.TypeFor[string](), true, "")
+	s.Nullable = true
+	return &s
+}
+
+// pointer is the text's address, nil when it was left out.
+func (c Clearable) pointer() *string {
+	if !c.Given {
+		return nil
+	}
+	return &c.Text
+}
