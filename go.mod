@@ -31,3 +31,5 @@ require (
 	golang.org/x/time v0.16.0
 	pgregory.net/rapid v1.3.0
 )
+
+tool github.com/grapnel-hooks/grapnel/.ci/task
