@@ -49,6 +49,10 @@ type Plan struct {
 	Org      string
 	From, To cursor.Position
 	Change   cursor.Change
+	// Began, with a Change, is the sequence after which the reading of the new
+	// incarnation begins: what the stream holds up to there was read in an
+	// earlier one. The books keep the last one for [Audited.Position].
+	Began    stream.Seq
 	Gaps     []cursor.Gap
 	Events   []Planned // that somebody gets, in the order of the stream; never two with one ID
 	Rejected []Rejected

@@ -20,7 +20,7 @@ type Set struct {
 	version int64
 	// lists holds, for each pattern and workspace that somebody asked for,
 	// the endpoints that did, ascending by row.
-	lists map[want][]start
+	lists map[want][]span
 }
 
 // want is one pattern within one scope. The stem of an exact pattern is the
@@ -32,34 +32,56 @@ type want struct {
 	workspace string
 }
 
-// start is one endpoint and the place after which it gets events.
-type start struct {
-	row         int64
-	incarnation int
-	from        stream.Seq
+// span is one endpoint and the part of the stream in which it is subscribed.
+type span struct {
+	row   int64
+	after place
+	until place // inclusive; zero: still open
 }
 
-func (s start) before(incarnation int, seq stream.Seq) bool {
-	return s.incarnation < incarnation || s.incarnation == incarnation && s.from < seq
+func (s span) covers(p place) bool {
+	return s.after.less(p) && (s.until == place{} || !s.until.less(p))
+}
+
+// place is a sequence in one incarnation of an org's stream.
+type place struct {
+	incarnation int
+	seq         stream.Seq
+}
+
+func (p place) less(q place) bool {
+	return p.incarnation < q.incarnation || p.incarnation == q.incarnation && p.seq < q.seq
 }
 
 // Compile makes the Set of subs. version is theirs, see [Books]. Patterns that
 // [CheckPattern] refuses match nothing.
 func Compile(version int64, subs []Subscription) *Set {
-	ordered := slices.SortedStableFunc(slices.Values(subs), func(a, b Subscription) int {
+	spans := make([]Span, len(subs))
+	for i, s := range subs {
+		spans[i].Subscription = s
+	}
+	return compile(version, spans)
+}
+
+func compile(version int64, spans []Span) *Set {
+	ordered := slices.SortedStableFunc(slices.Values(spans), func(a, b Span) int {
 		return cmp.Compare(a.Endpoint, b.Endpoint)
 	})
-	s := &Set{version: version, lists: make(map[want][]start)}
-	for _, sub := range ordered {
-		for _, p := range sub.Types {
+	set := &Set{version: version, lists: make(map[want][]span)}
+	for _, s := range ordered {
+		for _, p := range s.Types {
 			if CheckPattern(p) != nil {
 				continue
 			}
-			w := want{stem: strings.TrimSuffix(p, "*"), workspace: sub.Workspace}
-			s.lists[w] = append(s.lists[w], start{sub.Endpoint, sub.Incarnation, sub.From})
+			w := want{stem: strings.TrimSuffix(p, "*"), workspace: s.Workspace}
+			set.lists[w] = append(set.lists[w], span{
+				row:   s.Endpoint,
+				after: place{s.Incarnation, s.From},
+				until: place{s.UntilIncarnation, s.Until},
+			})
 		}
 	}
-	return s
+	return set
 }
 
 // Version is that of the subscriptions the Set was compiled from.
@@ -75,7 +97,7 @@ func (s *Set) Version() int64 { return s.version }
 func (s *Set) Match(ev *stream.Event, incarnation int, dst []int64) []int64 {
 	// A type of maxPattern bytes has at most maxPattern/2 tokens, thus as many
 	// stems and one more, each in two scopes.
-	var buf [maxPattern + 2][]start
+	var buf [maxPattern + 2][]span
 	lists := s.collect(buf[:0], "", ev.Workspace)
 	for i := range len(ev.Type) {
 		if ev.Type[i] == '.' {
@@ -86,7 +108,7 @@ func (s *Set) Match(ev *stream.Event, incarnation int, dst []int64) []int64 {
 
 	// Each list ascends, so merging keeps the answer sorted, and what is
 	// double comes one after the other.
-	base := len(dst)
+	at, base := place{incarnation, ev.Seq}, len(dst)
 	for len(lists) > 0 {
 		least := 0
 		for i := 1; i < len(lists); i++ {
@@ -95,7 +117,7 @@ func (s *Set) Match(ev *stream.Event, incarnation int, dst []int64) []int64 {
 			}
 		}
 		head := lists[least][0]
-		if head.before(incarnation, ev.Seq) && (len(dst) == base || dst[len(dst)-1] != head.row) {
+		if head.covers(at) && (len(dst) == base || dst[len(dst)-1] != head.row) {
 			dst = append(dst, head.row)
 		}
 		if lists[least] = lists[least][1:]; len(lists[least]) == 0 {
@@ -107,7 +129,7 @@ func (s *Set) Match(ev *stream.Event, incarnation int, dst []int64) []int64 {
 }
 
 // collect appends the lists of stem that an event of that workspace reaches.
-func (s *Set) collect(lists [][]start, stem, workspace string) [][]start {
+func (s *Set) collect(lists [][]span, stem, workspace string) [][]span {
 	if l := s.lists[want{stem, ""}]; len(l) > 0 {
 		lists = append(lists, l)
 	}

@@ -38,6 +38,9 @@ func makePlan(org Org, b cursor.Batch, set *Set, decode decodeFunc) Plan {
 		Gaps:    b.Gaps,
 		Version: set.Version(),
 	}
+	if b.Change != cursor.Same {
+		p.Began = began(b)
+	}
 	planned := make(map[stream.ID]bool, len(b.Messages))
 	var rows, same []int64
 	for _, m := range b.Messages {
@@ -65,6 +68,20 @@ func makePlan(org Org, b cursor.Batch, set *Set, decode decodeFunc) Plan {
 		}
 	}
 	return p
+}
+
+// began is the sequence after which the reading of b.To's incarnation begins.
+func began(b cursor.Batch) stream.Seq {
+	after := b.To.Seq
+	for _, g := range b.Gaps {
+		if g.Incarnation == b.To.Incarnation {
+			after = min(after, g.From-1)
+		}
+	}
+	if len(b.Messages) > 0 {
+		after = min(after, b.Messages[0].Seq-1)
+	}
+	return after
 }
 
 // decodeFunc is [stream.Decoding.Decode].
