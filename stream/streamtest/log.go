@@ -1,0 +1,272 @@
+// Package streamtest is a stream broker in memory, and the suite that it and
+// the real one both pass.
+//
+// [Log] holds streams as JetStream does, as far as a reader can tell: sequences
+// from 1, interior deletes, purges, streams deleted and made anew, and streams
+// rolled back by a power cut, which keep their creation time. Time is what Now
+// says, but no two stamps of one Log are equal: each is later than the one before, as
+// it is on a machine whose clock is right.
+package streamtest
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+	"sort"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/grapnel-hooks/grapnel/stream"
+)
+
+// Log is a stream broker in memory. The zero Log is ready. Its methods are safe
+// for concurrent use; its fields are set before the first call.
+type Log struct {
+	// Now is the broker's clock; nil is time.Now.
+	Now func() time.Time
+	// OnAppend hears of each message that was stored, in the order of its
+	// stream, with no lock held: the wake-up.
+	OnAppend func(name string, seq stream.Seq, at time.Time)
+	// WakeEarly makes a wake-up come before its message can be read: appended
+	// messages stay invisible to State and Read until OnAppend has returned, plus one more Read of their stream that ends without them.
+	WakeEarly bool
+
+	mu      sync.Mutex
+	down    bool
+	last    time.Time // the newest stamp given
+	streams map[string]*memory
+}
+
+// memory is one stream.
+type memory struct {
+	created  time.Time
+	subjects []string
+	first    stream.Seq // of the oldest message; last+1 when there is none
+	last     stream.Seq
+	lastTime time.Time
+	messages []stream.Message // ascending
+	hidden   stream.Seq       // messages from here on cannot be read yet; 0: all can
+}
+
+// Create makes a stream, which must not exist. Without subjects it binds what
+// [stream.Names] with the default prefix says for a name such as EVENTS_acme.
+func (l *Log) Create(name string, subjects ...string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.streams[name] != nil {
+		panic("streamtest: stream " + name + " exists")
+	}
+	if len(subjects) == 0 {
+		org, ok := stream.Names{}.Org(name)
+		if !ok {
+			panic("streamtest: name the subjects of stream " + name)
+		}
+		subjects = stream.Names{}.Subjects(org)
+	}
+	if l.streams == nil {
+		l.streams = make(map[string]*memory)
+	}
+	l.streams[name] = &memory{created: l.stamp(), subjects: subjects, first: 1}
+}
+
+// Delete removes a stream and all that it holds. Create makes it anew, with
+// another creation time.
+func (l *Log) Delete(name string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	delete(l.streams, name)
+}
+
+// Append stores a message in the stream that binds the subject and returns its
+// sequence: the acknowledgement. It is 0 when nothing was stored: no stream
+// binds the subject, or the broker is down. Header and data are not copied.
+func (l *Log) Append(subject string, header stream.Header, data []byte) stream.Seq {
+	l.mu.Lock()
+	name, s := l.bound(subject)
+	if s == nil || l.down {
+		l.mu.Unlock()
+		return 0
+	}
+	at := l.stamp()
+	s.last++
+	s.lastTime = at
+	s.messages = append(s.messages, stream.Message{Subject: subject, Seq: s.last, Time: at, Header: header, Data: data})
+	seq := s.last
+	if l.WakeEarly && s.hidden == 0 {
+		s.hidden = seq
+	}
+	l.mu.Unlock()
+	if l.OnAppend != nil {
+		l.OnAppend(name, seq, at)
+	}
+	return seq
+}
+
+// DeleteMessage removes one message and reports whether it was there. The hole
+// stays; sequences are not used again.
+func (l *Log) DeleteMessage(name string, seq stream.Seq) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	s := l.stream(name)
+	i := s.index(seq)
+	if i == len(s.messages) || s.messages[i].Seq != seq {
+		return false
+	}
+	s.messages = slices.Delete(s.messages, i, i+1)
+	s.setFirst()
+	return true
+}
+
+// PurgeTo removes all messages before seq, as retention does.
+func (l *Log) PurgeTo(name string, seq stream.Seq) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	s := l.stream(name)
+	s.messages = slices.Delete(s.messages, 0, s.index(seq))
+	s.setFirst()
+}
+
+// Rollback takes the stream back to when seq was its newest message, as a power
+// cut does to a broker that acknowledged before its disk had the messages. The
+// creation time stays; sequences after seq are given out again.
+func (l *Log) Rollback(name string, seq stream.Seq) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	s := l.stream(name)
+	if seq >= s.last {
+		return
+	}
+	s.messages = slices.Delete(s.messages, s.index(seq+1), len(s.messages))
+	s.last, s.lastTime, s.hidden = seq, time.Time{}, 0
+	if n := len(s.messages); n > 0 {
+		s.lastTime = s.messages[n-1].Time
+	}
+	s.setFirst()
+}
+
+// SetDown makes every call that needs the broker fail with
+// [stream.ErrUnavailable], until it is set back. What is stored stays.
+func (l *Log) SetDown(down bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.down = down
+}
+
+// Names lists the streams, sorted.
+func (l *Log) Names() []string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return slices.Sorted(maps.Keys(l.streams))
+}
+
+// State asks the stream about itself.
+func (l *Log) State(ctx context.Context, name string) (stream.State, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	s, err := l.ask(ctx, "state of", name)
+	if err != nil {
+		return stream.State{}, err
+	}
+	st := stream.State{
+		Name: name, Created: s.created, First: s.first, Last: s.last, LastTime: s.lastTime,
+		Messages: uint64(len(s.messages)), Subjects: slices.Clone(s.subjects),
+	}
+	for _, m := range s.messages {
+		st.Bytes += uint64(len(m.Subject) + len(m.Data))
+	}
+	return st, nil
+}
+
+// Read returns up to max messages with a sequence of from or more, ascending.
+func (l *Log) Read(ctx context.Context, name string, from stream.Seq, max int) ([]stream.Message, stream.Seq, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	s, err := l.ask(ctx, "read", name)
+	if err != nil {
+		return nil, 0, err
+	}
+	readable := s.messages
+	if s.hidden > 0 {
+		readable = readable[:s.index(s.hidden)]
+		s.hidden = 0
+	}
+	i := sort.Search(len(readable), func(i int) bool { return readable[i].Seq >= from })
+	readable = readable[i:min(len(readable), i+max)]
+	if len(readable) == 0 {
+		return nil, 0, nil
+	}
+	return slices.Clone(readable), s.last, nil
+}
+
+func (l *Log) ask(ctx context.Context, doing, name string) (*memory, error) {
+	switch err := ctx.Err(); {
+	case err != nil:
+		return nil, fmt.Errorf("%s %s: %w", doing, name, err)
+	case l.down:
+		return nil, fmt.Errorf("%s %s: %w", doing, name, stream.ErrUnavailable)
+	case l.streams[name] == nil:
+		return nil, fmt.Errorf("%s %s: %w", doing, name, stream.ErrNoStream)
+	}
+	return l.streams[name], nil
+}
+
+// stream is one that the test made.
+func (l *Log) stream(name string) *memory {
+	s := l.streams[name]
+	if s == nil {
+		panic("streamtest: no stream " + name)
+	}
+	return s
+}
+
+// bound is the stream that binds the subject.
+func (l *Log) bound(subject string) (string, *memory) {
+	for name, s := range l.streams {
+		if slices.ContainsFunc(s.subjects, func(b string) bool { return covers(b, subject) }) {
+			return name, s
+		}
+	}
+	return "", nil
+}
+
+// covers reports whether the subject filter matches the subject.
+func covers(filter, subject string) bool {
+	f, s := strings.Split(filter, "."), strings.Split(subject, ".")
+	for i, w := range f {
+		if i == len(s) || w != s[i] && w != "*" && w != ">" {
+			return false
+		}
+		if w == ">" {
+			return true
+		}
+	}
+	return len(f) == len(s)
+}
+
+// stamp is now, or a nanosecond after the last stamp if that is later.
+func (l *Log) stamp() time.Time {
+	now := l.Now
+	if now == nil {
+		now = time.Now
+	}
+	at := now().UTC().Round(0)
+	if !at.After(l.last) {
+		at = l.last.Add(1)
+	}
+	l.last = at
+	return at
+}
+
+// index is where the first message with seq or more stands.
+func (s *memory) index(seq stream.Seq) int {
+	return sort.Search(len(s.messages), func(i int) bool { return s.messages[i].Seq >= seq })
+}
+
+func (s *memory) setFirst() {
+	s.first = s.last + 1
+	if len(s.messages) > 0 {
+		s.first = s.messages[0].Seq
+	}
+}
