@@ -2,7 +2,6 @@ package httpapi
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"time"
 
@@ -17,12 +16,11 @@ import (
 // Besides these, [fanout.ErrNoOrg] becomes 404, [fanout.ErrFull] 507,
 // [stream.ErrNoStream] 409 and [stream.ErrUnavailable] 503.
 var (
-	ErrNotFound = errors.New("not found")                         // 404
-	ErrExists   = errors.New("exists already")                    // 409
-	ErrInUse    = errors.New("still in use")                      // 409: something belongs to it
-	ErrState    = errors.New("not possible in its present state") // 409
-	ErrCursor   = errors.New("not a cursor of this list")         // 422
-	ErrBusy     = errors.New("busy")                              // 503, the same call may succeed later
+	ErrNotFound = errors.New("not found")                            // 404
+	ErrExists   = errors.New("exists already")                       // 409
+	ErrState    = errors.New("not possible in its present state")    // 409
+	ErrGated    = errors.New("the plan lacks outgoing_webhooks")     // 402
+	ErrBusy     = errors.New("too much is waiting; try again later") // 429
 )
 
 // Invalid is an error of a Service about one field that has the right form but
@@ -35,50 +33,42 @@ type Invalid struct {
 
 func (e *Invalid) Error() string { return e.Field + ": " + e.Detail }
 
-// Service is what the API needs of the daemon: the store's administration, the
-// stream behind it, and a word to the lanes.
+// Service is what the API needs of the daemon.
 //
 // Implementations are safe for concurrent use. Every write is durable when it
 // returns nil. Ids have been checked for their form; an org that does not
 // exist is an error that wraps [fanout.ErrNoOrg], and another org's thing is
-// ErrNotFound. Limits are from 1 to 250. Strings, times and ids of filters are
+// ErrNotFound. Limits are at least 1. The strings and times of arguments are
 // zero when the caller left them out.
-//
-// A paged list takes the opaque cursor that the page before returned ("": the
-// first page) and returns the next one, "" after the last. A page may be
-// short, or empty, and still have a next. A cursor that it did not make is
-// ErrCursor.
 type Service interface {
 	// AddOrg makes an organization and its stream. It wraps ErrExists.
 	AddOrg(ctx context.Context, o Org) (Org, error)
-	// Orgs lists all, ascending by id.
-	Orgs(ctx context.Context) ([]Org, error)
+	// Orgs lists up to limit organizations whose id comes after the given one,
+	// ascending.
+	Orgs(ctx context.Context, after string, limit int) ([]Org, error)
 	Org(ctx context.Context, org string) (Org, error)
-	// SetOrg replaces everything but ID and CreatedAt.
-	SetOrg(ctx context.Context, o Org) (Org, error)
-	// RemoveOrg takes the organization out of the books; its stream stays on
-	// the broker. It wraps ErrInUse while the org has endpoints.
+	ChangeOrg(ctx context.Context, org string, c OrgChange) (Org, error)
+	// RemoveOrg takes the organization, its endpoints and its deliveries out
+	// of the books. Its stream stays on the broker.
 	RemoveOrg(ctx context.Context, org string) error
 
 	// AddEndpoint makes an endpoint that gets the events after the org's
-	// present position. ID, row and times are for the Service to set;
-	// everything else is set, Secrets too.
-	AddEndpoint(ctx context.Context, e deliver.Endpoint) (deliver.Endpoint, error)
-	// Endpoints lists all of the org, oldest first.
-	Endpoints(ctx context.Context, org string) ([]deliver.Endpoint, error)
+	// present position. It returns the text of the secret, the given one or a
+	// new one.
+	AddEndpoint(ctx context.Context, e NewEndpoint) (_ deliver.Endpoint, secret string, _ error)
+	// Endpoints lists up to limit endpoints of the org whose id comes after
+	// the given one, ascending, which is the order in which they were made.
+	Endpoints(ctx context.Context, org, after string, limit int) ([]deliver.Endpoint, error)
 	Endpoint(ctx context.Context, org, id string) (deliver.Endpoint, error)
-	SetEndpoint(ctx context.Context, org, id string, c EndpointChange) (deliver.Endpoint, error)
-	// DisableEndpoint does nothing to one that is disabled, EnableEndpoint
-	// nothing to one that is enabled; otherwise the latter resumes its pending
-	// deliveries, whatever had disabled it.
-	DisableEndpoint(ctx context.Context, org, id, reason string) (deliver.Endpoint, error)
-	EnableEndpoint(ctx context.Context, org, id string) (deliver.Endpoint, error)
+	ChangeEndpoint(ctx context.Context, org, id string, c EndpointChange) (deliver.Endpoint, error)
 	// RemoveEndpoint also cancels the endpoint's pending deliveries.
 	RemoveEndpoint(ctx context.Context, org, id string) error
 
 	// Append stores the events in the org's stream, in order; the answer has
-	// one Appended for each. Their form has been checked. After an error a part
-	// may be stored; the caller repeats the call with the same dedupe keys.
+	// one Appended for each. All are checked before the first is stored
+	// (*Invalid; Field is relative to the event: "type", and for event i of
+	// several "events[i].type"). After any other error a part may be
+	// stored; the caller repeats the call with the same dedupe keys.
 	Append(ctx context.Context, org string, events []NewEvent) ([]Appended, error)
 	// Events reads the org's stream backwards from before (0: from its end),
 	// newest first. It may stop early, when it has looked at enough: next is
@@ -88,28 +78,31 @@ type Service interface {
 	Event(ctx context.Context, org string, id stream.ID) (stream.Event, error)
 	EventAt(ctx context.Context, org string, seq stream.Seq) (stream.Event, error)
 
-	// Deliveries lists those of the newest events first.
-	Deliveries(ctx context.Context, org string, f DeliveryFilter, limit int, cursor string) (_ []deliver.Delivery, next string, _ error)
+	// Deliveries lists deliveries of the org, those of the newest events
+	// first, after the given key in that order (zero: from the newest). It may
+	// stop early, when it has looked at enough: next is where to go on, zero
+	// when there is nothing left.
+	Deliveries(ctx context.Context, org string, f DeliveryFilter, after deliver.Key, limit int) (_ []deliver.Delivery, next deliver.Key, _ error)
 	// Delivery also returns all attempts, oldest first.
 	Delivery(ctx context.Context, org string, key deliver.Key) (deliver.Delivery, []deliver.Attempt, error)
 	// RetryDelivery makes the delivery pending, due now, with a fresh budget of
-	// attempts, whatever its state. It wraps ErrState when that cannot be: its
-	// endpoint is removed, or its payload is gone.
-	RetryDelivery(ctx context.Context, org string, key deliver.Key) error
+	// attempts; of one that is pending already it only moves the due time. It
+	// wraps ErrState when the endpoint is gone, or the payload is.
+	RetryDelivery(ctx context.Context, org string, key deliver.Key) (deliver.Delivery, error)
 
-	// Cursor is the state of one org's cursor; Cursors that of all, by org.
+	// Cursor is the state of one org's cursor; Cursors lists them by org, as Orgs does.
 	Cursor(ctx context.Context, org string) (Cursor, error)
-	Cursors(ctx context.Context) ([]Cursor, error)
-	// Gaps lists all recorded gaps of the org, newest first.
-	Gaps(ctx context.Context, org string) ([]Gap, error)
-	// Rejected lists messages that were no events, newest first.
-	Rejected(ctx context.Context, org string, limit int, cursor string) (_ []Rejected, next string, _ error)
+	Cursors(ctx context.Context, after string, limit int) ([]Cursor, error)
+	// Gaps and Rejected list up to limit entries of the org that come before
+	// the given place (zero: from the newest), newest first.
+	Gaps(ctx context.Context, org string, before Place, limit int) ([]Gap, error)
+	Rejected(ctx context.Context, org string, before Place, limit int) ([]Rejected, error)
 	// Fsck reads the stream of the org (all orgs when empty) again and proves
 	// the books. It may take minutes. What it finds is in the answer; an error
 	// means that it could not be checked.
 	Fsck(ctx context.Context, org string) ([]Books, error)
 
-	// Health is quick and touches neither disk nor network.
+	// Health is quick and does not touch disk or network.
 	Health() Health
 }
 
@@ -123,22 +116,41 @@ type Org struct {
 	CreatedAt time.Time
 }
 
-// EndpointChange says what to change of an endpoint; nil leaves a field as it
-// is.
-type EndpointChange struct {
-	URL         *string
-	Description *string
+// OrgChange says what to change of an org; nil leaves a field as it is.
+type OrgChange struct {
+	Name, Plan, Payload *string
+	Subjects            *[]string
+}
+
+// NewEndpoint is an endpoint to be made, defaults filled in.
+type NewEndpoint struct {
+	Org         string
+	URL         string
+	Description string
 	EventTypes  []string
-	Workspace   *string // "": org-wide
-	Timeout     *time.Duration
-	Retry       *deliver.Policy
-	Concurrency *int
+	Workspace   string // "": org-wide
+	Secret      string // whsec_…; "": make one
+	Timeout     time.Duration
+	Retry       deliver.Policy
+	Concurrency int
+	Disabled    bool
+}
+
+// EndpointChange says what to change of an endpoint; nil leaves a field as it
+// is. Disabled false enables it, whatever had disabled it.
+type EndpointChange struct {
+	URL, Description, Workspace *string
+	EventTypes                  *[]string
+	Timeout                     *time.Duration
+	Retry                       *deliver.Policy
+	Concurrency                 *int
+	Disabled                    *bool
 }
 
 // NewEvent is an event to be appended.
 type NewEvent struct {
 	Type          string
-	Data          json.RawMessage // valid JSON
+	Data          []byte // valid JSON
 	Workspace     string
 	DedupeKey     string
 	SchemaVersion string
@@ -163,11 +175,11 @@ type EventFilter struct {
 }
 
 // DeliveryFilter narrows a list of deliveries. Since is inclusive, Until
-// exclusive; both look at when the stream stored the event.
+// exclusive; both look at when the delivery was fanned out.
 type DeliveryFilter struct {
 	Endpoint     string // ep_…
-	Event        stream.ID
-	Type         string // exact
+	Event        *stream.ID
+	Type         string // as in EventFilter
 	State        *deliver.State
 	Since, Until time.Time
 }
@@ -188,7 +200,13 @@ type Cursor struct {
 	State       string // live, behind, paused, gated, gap, regressed, stream-missing
 }
 
-// Gap is a recorded gap and when it was noticed.
+// Place is a sequence of one incarnation of an org's stream.
+type Place struct {
+	Incarnation int
+	Seq         stream.Seq
+}
+
+// Gap is a recorded gap and when it was noticed. Its place in lists is From.
 type Gap struct {
 	cursor.Gap
 	At time.Time
