@@ -1,176 +1,420 @@
 package fanout
 
 import (
+	"cmp"
 	"context"
+	"errors"
 	"fmt"
-	"iter"
+	"slices"
 
 	"github.com/grapnel-hooks/grapnel/cursor"
-	"github.com/grapnel-hooks/grapnel/deliver"
 	"github.com/grapnel-hooks/grapnel/stream"
 )
 
-// Audited is one organization's books, as [Check] reads them. All its methods
-// see the same moment, also while the books are being written.
-type Audited interface {
-	// Position is the org's place, as in [Books], and the sequence after which
-	// the books are complete: what the stream's present incarnation holds up
-	// to there was read in an earlier incarnation (see Plan.Began), or
-	// retention may have removed its rows. 0 when neither happened.
-	Position(ctx context.Context) (pos cursor.Position, complete stream.Seq, err error)
-	// History lists who was subscribed when, in any order: each span of each
-	// endpoint of the org, closed or open, of deleted endpoints too.
-	History(ctx context.Context) ([]Span, error)
-	// Exceptions are the recorded reasons why sequences have no deliveries,
-	// ascending by incarnation and From.
-	Exceptions(ctx context.Context) iter.Seq2[Exception, error]
-	// Events are the org's events that have deliveries, ascending by
-	// incarnation and sequence. What is yielded is valid until the next. Check
-	// may go through them several times.
-	Events(ctx context.Context) iter.Seq2[BookedEvent, error]
-}
-
-// Span is a [Subscription] and where in the stream it ended: the org's position
-// when it was changed, disabled or deleted.
-type Span struct {
-	Subscription
-	UntilIncarnation int        // 0: still open
-	Until            stream.Seq // inclusive
-}
-
-// Exception is a range of sequences that made no deliveries, and why.
-type Exception struct {
-	Kind        ExceptionKind
-	Incarnation int
-	From, To    stream.Seq // inclusive
-}
-
-// ExceptionKind is why there are no deliveries.
-type ExceptionKind string
-
 const (
-	ExceptionRejected ExceptionKind = "rejected" // no event
-	ExceptionGated    ExceptionKind = "gated"    // kept back by the org's plan
-	ExceptionGap      ExceptionKind = "gap"      // the stream no longer had it when the cursor came
+	// checkBatch is how many messages one read of the stream asks for.
+	checkBatch = 1000
+	// maxSuspects is how many IDs one more pass over the books clears; more of
+	// them make more passes, not more memory.
+	maxSuspects = 1 << 16
 )
 
-// BookedEvent is an event as the books hold it.
-type BookedEvent struct {
-	Event       int64 // its number
-	Org         string
-	ID          stream.ID
-	Incarnation int
-	Seq         stream.Seq
-	Kept        bool             // its payload is in the books
-	Deliveries  []BookedDelivery // ascending by endpoint
-}
-
-// BookedDelivery is a delivery as the books hold it.
-type BookedDelivery struct {
-	Endpoint int64
-	Org      string
-	State    deliver.State
-	Due      int64           // as in [deliver.Place]; 0 when it is not pending
-	Made     int             // attempts, as the delivery's row counts them
-	Attempts []BookedAttempt // ascending by number, as the attempts' rows say
-}
-
-// BookedAttempt is an attempt as the books hold it.
-type BookedAttempt struct {
-	Number int
-	Class  deliver.Class
-}
-
-// Ledger is what the receivers of one organization saw, for the tests that own
-// both ends.
-type Ledger struct {
-	Seen    map[Receipt]Tally
-	Crashes int // of the daemon; each may have repeated one request of each delivery
-}
-
-// Receipt names a delivery by what its receiver knows: where it came in, and its
-// webhook-id.
-type Receipt struct {
-	Endpoint int64
-	ID       stream.ID
-}
-
-// Tally counts the requests of one Receipt.
-type Tally struct {
-	Requests  int // that came in
-	Succeeded int // of which were answered with a 2xx
-}
-
-// Report is what [Check] found. The books are proven when Compared is true and
-// Found is 0.
-type Report struct {
-	Org      string
-	Position cursor.Position
-	// Compared is false when there is no stream, or it is not the one that the
-	// position was taken from: the books were then checked by themselves only.
-	Compared bool
-
-	Messages   uint64 // read from the stream, up to the position
-	Unmatched  uint64 // events among them to which nobody was subscribed
-	Duplicates uint64 // events among them whose ID another message made known
-	Unproven   uint64 // accounted for in the books, but the message is gone or reads differently now
-
-	Events    uint64 // that have deliveries
-	Rejected  uint64
-	Gated     uint64
-	Gap       uint64 // sequences in gaps
-	Delivered uint64
-	Pending   uint64
-	Dead      uint64
-	Cancelled uint64
-	Attempts  uint64
-
-	Found    uint64    // problems in all
-	Problems []Problem // the first MaxProblems of them
-}
-
-// MaxProblems is how many problems a Report describes.
-const MaxProblems = 100
-
-// Problem is one way in which the books break their promise.
-type Problem struct {
-	Kind        ProblemKind
-	Incarnation int
-	Seq         stream.Seq // 0: not about one sequence
-	Event       int64      // 0: not about one event of the books
-	Endpoint    int64      // 0: not about one endpoint
-	Detail      string
-}
-
-// String is the problem in one line.
-func (p Problem) String() string {
-	s := string(p.Kind)
-	if p.Seq != 0 {
-		s += fmt.Sprintf(" seq %d.%d", p.Incarnation, p.Seq)
+// Check proves one organization's books against its stream, and, with a
+// ledger, against what its receivers saw. It writes nothing.
+//
+// It holds the books to the promise of the package comment: each sequence up
+// to the position is, for each endpoint, exactly one of delivered, pending,
+// dead, cancelled, not subscribed, a duplicate, rejected, gated or in a
+// recorded gap. Besides: one delivery per pair; nothing booked beyond the
+// position; nothing of another organization; attempts numbered from 1 without
+// a hole; what is terminal is not due, and what is to be sent again is due some
+// time and has its payload.
+//
+// Stream and books are walked side by side, so memory does not grow with them
+// (at most some 30 MB). What the stream has forgotten can only be checked by
+// itself and is counted as Unproven.
+//
+// A message counts as what it decodes to now: after a change of the org's
+// payload or of the limit on data, older ones may be Unproven or have another
+// identity.
+//
+// An error means that the check could not be made; broken promises are in the
+// Report.
+func Check(ctx context.Context, log cursor.Log, dec stream.Decoding, books Audited, ledger *Ledger) (Report, error) {
+	c := checker{
+		books:    books,
+		decode:   dec.Decode,
+		ledger:   ledger,
+		known:    make(map[int64]bool),
+		suspects: make(map[stream.ID]suspect),
+		expected: make(map[Receipt]bool),
 	}
-	if p.Event != 0 {
-		s += fmt.Sprintf(" event %d", p.Event)
+	if err := c.run(ctx, log); err != nil {
+		return c.report, fmt.Errorf("check %s: %w", dec.Org, err)
 	}
-	if p.Endpoint != 0 {
-		s += fmt.Sprintf(" endpoint %d", p.Endpoint)
-	}
-	return s + ": " + p.Detail
+	return c.report, nil
 }
 
-// ProblemKind says which promise is broken.
-type ProblemKind string
+// checker is one run of Check.
+type checker struct {
+	books  Audited
+	decode decodeFunc
+	ledger *Ledger
+	report Report
 
-const (
-	ProblemMissing      ProblemKind = "missing"       // somebody was subscribed, and there is no delivery and no reason
-	ProblemUnsubscribed ProblemKind = "unsubscribed"  // a delivery for an endpoint that was not subscribed
-	ProblemDoubled      ProblemKind = "doubled"       // two deliveries of one pair, two events of one ID or at one place
-	ProblemContradicted ProblemKind = "contradiction" // two accounts of one sequence
-	ProblemIdentity     ProblemKind = "identity"      // the stream has another event at this place
-	ProblemAhead        ProblemKind = "ahead"         // booked after the position
-	ProblemForeign      ProblemKind = "foreign"       // belongs to another organization
-	ProblemAttempts     ProblemKind = "attempts"      // numbers, or the last one against the state
-	ProblemDue          ProblemKind = "due"           // terminal and due, or waiting for ever
-	ProblemPayload      ProblemKind = "payload"       // waits for a retry without its payload
-	ProblemSpan         ProblemKind = "span"          // a subscription that ends before it starts
-	ProblemReceipt      ProblemKind = "receipt"       // the receiver saw something else
-)
+	pos      cursor.Position
+	complete stream.Seq
+	set      *Set           // everybody who was ever subscribed, and when
+	known    map[int64]bool // endpoints of the org
+
+	// The walk: the front of each side.
+	events     *front[BookedEvent]
+	exceptions *front[Exception]
+	before     place // of the event before
+	exception  Exception
+	rows       []int64 // reused
+
+	seen     idFilter              // IDs of the events so far
+	suspects map[stream.ID]suspect // to be cleared by one more pass
+	lacking  int                   // messages in suspects
+	expected map[Receipt]bool      // receipts for which there is a delivery
+}
+
+// suspect is an ID that one more pass over the books must clear.
+type suspect struct {
+	twice   bool    // the books seem to have it twice
+	lacking []claim // messages that are lost unless the books have it at all
+	booked  int     // how often the pass met it
+	event   int64   // the last one
+}
+
+// claim is a message without a row of its own, and one endpoint that should
+// have got it.
+type claim struct {
+	seq      stream.Seq
+	endpoint int64
+}
+
+func (c *checker) run(ctx context.Context, log cursor.Log) (err error) {
+	if c.pos, c.complete, err = c.books.Position(ctx); err != nil {
+		return err
+	}
+	c.report.Org, c.report.Position = c.pos.Org, c.pos
+	history, err := c.books.History(ctx)
+	if err != nil {
+		return err
+	}
+	for _, s := range history {
+		c.known[s.Endpoint] = true
+	}
+	c.set = compile(0, history)
+
+	c.events = newFront(c.books.Events(ctx))
+	defer c.events.stop()
+	c.exceptions = newFront(c.books.Exceptions(ctx))
+	defer c.exceptions.stop()
+	if c.report.Compared, err = c.comparable(ctx, log); err != nil {
+		return err
+	}
+	if c.report.Compared {
+		if err := c.messages(ctx, log); err != nil {
+			return err
+		}
+	}
+	// What is left on the side of the books.
+	if err := c.eventsBefore(theEnd); err != nil {
+		return err
+	}
+	if _, _, err := c.exceptionAt(theEnd); err != nil {
+		return err
+	}
+	if err := c.clear(ctx); err != nil {
+		return err
+	}
+	c.strays()
+	return nil
+}
+
+// comparable reports whether the stream is the one that the position was taken
+// from.
+func (c *checker) comparable(ctx context.Context, log cursor.Log) (bool, error) {
+	st, err := log.State(ctx, c.pos.Stream)
+	if errors.Is(err, stream.ErrNoStream) {
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	if c.pos.Seq == 0 {
+		return true, nil
+	}
+	if !st.Created.Equal(c.pos.Created) || st.Last < c.pos.Seq {
+		return false, nil
+	}
+	msgs, _, err := log.Read(ctx, c.pos.Stream, c.pos.Seq, 1)
+	if err != nil {
+		return false, err
+	}
+	moved := len(msgs) > 0 && msgs[0].Seq == c.pos.Seq &&
+		!c.pos.Anchor.IsZero() && !msgs[0].Time.Equal(c.pos.Anchor)
+	return !moved, nil
+}
+
+// messages walks the stream up to the position.
+func (c *checker) messages(ctx context.Context, log cursor.Log) error {
+	for from := stream.Seq(1); from <= c.pos.Seq; {
+		msgs, _, err := log.Read(ctx, c.pos.Stream, from, checkBatch)
+		if err != nil {
+			return err
+		}
+		for _, m := range msgs {
+			if m.Seq > c.pos.Seq {
+				return nil
+			}
+			if err := c.message(ctx, m); err != nil {
+				return err
+			}
+			from = m.Seq + 1
+		}
+		if len(msgs) == 0 {
+			return nil
+		}
+	}
+	return nil
+}
+
+// message finds the account of one message.
+func (c *checker) message(ctx context.Context, m stream.Message) error {
+	c.report.Messages++
+	at := place{c.pos.Incarnation, m.Seq}
+	if err := c.eventsBefore(at); err != nil {
+		return err
+	}
+	ev, rejected := c.decode.safely(m)
+	if rejected == nil {
+		c.rows = c.set.Match(&ev, at.incarnation, c.rows[:0])
+	}
+	if booked, ok, err := c.events.peek(); err != nil {
+		return err
+	} else if ok && booked.at() == at {
+		if err := c.event(&booked); err != nil {
+			return err
+		}
+		if rejected != nil {
+			c.report.Unproven++
+		} else {
+			c.compare(&booked, &ev)
+		}
+		c.events.advance()
+		return nil
+	}
+	why, covered, err := c.exceptionAt(at)
+	if err != nil {
+		return err
+	}
+	switch {
+	case m.Seq <= c.complete:
+		c.report.Unproven++
+	case covered && why.Kind == ExceptionGap:
+		c.problem(ProblemContradicted, at, 0, 0, "recorded as a gap, but the stream has it")
+	case covered && why.Kind == ExceptionRejected && rejected == nil:
+		c.report.Unproven++
+	case covered:
+	case rejected != nil:
+		c.problem(ProblemMissing, at, 0, 0, "no event (%s), and not recorded as rejected", rejected.Code)
+	case len(c.rows) == 0:
+		c.report.Unmatched++
+	default: // a duplicate, or lost
+		s := c.suspects[ev.ID]
+		s.lacking = append(s.lacking, claim{m.Seq, c.rows[0]})
+		c.suspects[ev.ID] = s
+		if c.lacking++; c.lacking >= maxSuspects {
+			return c.clear(ctx)
+		}
+	}
+	return nil
+}
+
+// compare holds the deliveries of an event against who was subscribed to it
+// (c.rows), both ascending.
+func (c *checker) compare(booked *BookedEvent, ev *stream.Event) {
+	at := booked.at()
+	if booked.ID != ev.ID {
+		c.problem(ProblemIdentity, at, booked.Event, 0, "booked as %s, the stream has %s", booked.ID, ev.ID)
+		return
+	}
+	due := c.rows
+	for _, d := range booked.Deliveries {
+		for len(due) > 0 && due[0] < d.Endpoint {
+			c.missing(at, booked.Event, due[0])
+			due = due[1:]
+		}
+		if len(due) > 0 && due[0] == d.Endpoint {
+			due = due[1:]
+			continue
+		}
+		c.problem(ProblemUnsubscribed, at, booked.Event, d.Endpoint, "%s was not subscribed to, or not here", ev.Type)
+	}
+	for _, row := range due {
+		c.missing(at, booked.Event, row)
+	}
+}
+
+func (c *checker) missing(at place, event, endpoint int64) {
+	if at.incarnation == c.pos.Incarnation && at.seq <= c.complete {
+		return
+	}
+	c.problem(ProblemMissing, at, event, endpoint, "subscribed, and has no delivery")
+}
+
+// theEnd is after every place.
+var theEnd = place{incarnation: int(^uint(0) >> 1)}
+
+// eventsBefore takes the booked events before a place, of which the stream has
+// no message any more.
+func (c *checker) eventsBefore(at place) error {
+	for {
+		e, ok, err := c.events.peek()
+		if err != nil || !ok || !e.at().less(at) {
+			return err
+		}
+		if err := c.event(&e); err != nil {
+			return err
+		}
+		c.report.Unproven++
+		c.events.advance()
+	}
+}
+
+// exceptionAt takes the exceptions before a place, and returns the one that
+// covers it.
+func (c *checker) exceptionAt(at place) (why Exception, covered bool, err error) {
+	for {
+		x := c.exception
+		if at.incarnation == x.Incarnation && x.From <= at.seq && at.seq <= x.To {
+			return x, true, nil
+		}
+		next, ok, err := c.exceptions.peek()
+		if err != nil || !ok || at.less(place{next.Incarnation, next.From}) {
+			return Exception{}, false, err
+		}
+		c.exceptions.advance()
+		n := uint64(next.To-next.From) + 1
+		switch next.Kind {
+		case ExceptionRejected:
+			c.report.Rejected += n
+		case ExceptionGated:
+			c.report.Gated += n
+		case ExceptionGap:
+			c.report.Gap += n
+		}
+		from, to := place{next.Incarnation, next.From}, place{next.Incarnation, next.To}
+		if c.beyond(to) {
+			c.problem(ProblemAhead, to, 0, 0, "%s, beyond the position", next.Kind)
+		}
+		if prev := (place{x.Incarnation, x.To}); from.less(prev) || from == prev {
+			c.problem(ProblemContradicted, from, 0, 0, "both %s and %s", x.Kind, next.Kind)
+			if to.less(prev) {
+				continue
+			}
+		}
+		c.exception = next
+	}
+}
+
+// beyond reports whether the cursor has not come to p yet.
+func (c *checker) beyond(p place) bool {
+	return place{c.pos.Incarnation, c.pos.Seq}.less(p)
+}
+
+// event checks a booked event by itself.
+func (c *checker) event(e *BookedEvent) error {
+	at := e.at()
+	switch {
+	case at == c.before:
+		c.problem(ProblemDoubled, at, e.Event, 0, "another event is booked at this place")
+	case at.less(c.before):
+		return fmt.Errorf("events of the books do not ascend: %d.%d comes after %d.%d",
+			at.incarnation, at.seq, c.before.incarnation, c.before.seq)
+	}
+	c.before = at
+	c.report.Events++
+	if e.Org != c.pos.Org {
+		c.problem(ProblemForeign, at, e.Event, 0, "the event belongs to %q", e.Org)
+	}
+	if c.beyond(at) {
+		c.problem(ProblemAhead, at, e.Event, 0, "booked beyond the position")
+	}
+	why, covered, err := c.exceptionAt(at)
+	if err != nil {
+		return err
+	}
+	if covered {
+		c.problem(ProblemContradicted, at, e.Event, 0, "has deliveries, and is recorded as %s", why.Kind)
+	}
+	if c.seen.add(e.ID) {
+		s := c.suspects[e.ID]
+		s.twice = true
+		c.suspects[e.ID] = s
+	}
+	for i := range e.Deliveries {
+		d := &e.Deliveries[i]
+		if i > 0 && d.Endpoint <= e.Deliveries[i-1].Endpoint {
+			c.problem(ProblemDoubled, at, e.Event, d.Endpoint, "two deliveries of one pair")
+		}
+		c.delivery(e, d)
+	}
+	return nil
+}
+
+// clear decides about the suspects by one more pass over the books.
+func (c *checker) clear(ctx context.Context) error {
+	if len(c.suspects) == 0 {
+		return nil
+	}
+	for e, err := range c.books.Events(ctx) {
+		if err != nil {
+			return err
+		}
+		if s, ok := c.suspects[e.ID]; ok {
+			s.booked++
+			s.event = e.Event
+			c.suspects[e.ID] = s
+		}
+	}
+	var lost []claim
+	for id, s := range c.suspects {
+		if s.twice && s.booked > 1 {
+			c.problem(ProblemDoubled, place{}, s.event, 0, "%s is booked %d times", id, s.booked)
+		}
+		if s.booked > 0 {
+			c.report.Duplicates += uint64(len(s.lacking))
+		} else {
+			lost = append(lost, s.lacking...)
+		}
+	}
+	slices.SortFunc(lost, func(a, b claim) int { return cmp.Compare(a.seq, b.seq) })
+	for _, l := range lost {
+		c.problem(ProblemMissing, place{c.pos.Incarnation, l.seq}, 0, l.endpoint, "subscribed, and there is neither a delivery nor a reason")
+	}
+	clear(c.suspects)
+	c.lacking = 0
+	return nil
+}
+
+func (c *checker) problem(kind ProblemKind, at place, event, endpoint int64, format string, args ...any) {
+	c.report.Found++
+	if len(c.report.Problems) == MaxProblems {
+		return
+	}
+	c.report.Problems = append(c.report.Problems, Problem{
+		Kind:        kind,
+		Incarnation: at.incarnation,
+		Seq:         at.seq,
+		Event:       event,
+		Endpoint:    endpoint,
+		Detail:      fmt.Sprintf(format, args...),
+	})
+}
+
+func (e *BookedEvent) at() place { return place{e.Incarnation, e.Seq} }

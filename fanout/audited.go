@@ -1,0 +1,82 @@
+package fanout
+
+import (
+	"context"
+	"iter"
+
+	"github.com/grapnel-hooks/grapnel/cursor"
+	"github.com/grapnel-hooks/grapnel/deliver"
+	"github.com/grapnel-hooks/grapnel/stream"
+)
+
+// Audited is one organization's books, as [Check] reads them. All its methods
+// see the same moment, also while the books are being written.
+type Audited interface {
+	// Position is the org's place, as in [Books], and the sequence after which
+	// the books are complete: what the stream's present incarnation holds up
+	// to there was read in an earlier incarnation (see Plan.Began), or
+	// retention may have removed its rows. 0 when neither happened.
+	Position(ctx context.Context) (pos cursor.Position, complete stream.Seq, err error)
+	// History lists who was subscribed when, in any order: each span of each
+	// endpoint of the org, closed or open, of deleted endpoints too.
+	History(ctx context.Context) ([]Span, error)
+	// Exceptions are the recorded reasons why sequences have no deliveries,
+	// ascending by incarnation and From.
+	Exceptions(ctx context.Context) iter.Seq2[Exception, error]
+	// Events are the org's events that have deliveries, ascending by
+	// incarnation and sequence. What is yielded is valid until the next. Check
+	// may go through them several times.
+	Events(ctx context.Context) iter.Seq2[BookedEvent, error]
+}
+
+// Span is a [Subscription] and where in the stream it ended: the org's position
+// when it was changed, disabled or deleted.
+type Span struct {
+	Subscription
+	UntilIncarnation int        // 0: still open
+	Until            stream.Seq // inclusive
+}
+
+// Exception is a range of sequences that made no deliveries, and why.
+type Exception struct {
+	Kind        ExceptionKind
+	Incarnation int
+	From, To    stream.Seq // inclusive
+}
+
+// ExceptionKind is why there are no deliveries.
+type ExceptionKind string
+
+const (
+	ExceptionRejected ExceptionKind = "rejected" // no event
+	ExceptionGated    ExceptionKind = "gated"    // kept back by the org's plan
+	ExceptionGap      ExceptionKind = "gap"      // the stream no longer had it when the cursor came
+)
+
+// BookedEvent is an event as the books hold it.
+type BookedEvent struct {
+	Event       int64 // its number
+	Org         string
+	ID          stream.ID
+	Incarnation int
+	Seq         stream.Seq
+	Kept        bool             // its payload is in the books
+	Deliveries  []BookedDelivery // ascending by endpoint
+}
+
+// BookedDelivery is a delivery as the books hold it.
+type BookedDelivery struct {
+	Endpoint int64
+	Org      string
+	State    deliver.State
+	Due      int64           // as in [deliver.Place]; 0 when it is not pending
+	Trigger  deliver.Trigger // of the next attempt, when it is pending
+	Made     int             // attempts, as the delivery's row counts them
+	Attempts []BookedAttempt // ascending by number, as the attempts' rows say
+}
+
+// BookedAttempt is an attempt as the books hold it.
+type BookedAttempt struct {
+	Number int
+	Class  deliver.Class
+}
