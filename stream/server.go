@@ -1,0 +1,393 @@
+package stream
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/nats-io/nats-server/v2/server"
+)
+
+const (
+	// MaxPayload is the largest message that the embedded server takes, headers
+	// included. It is NATS's own default.
+	MaxPayload = 1 << 20
+
+	// defaultMinFree is how much of the disk the embedded server leaves free.
+	defaultMinFree = 512 << 20
+
+	progressEvery = 3 * time.Second
+	spaceEvery    = 2 * time.Second
+
+	// reservable is what the server may promise to streams in all. Quotas of
+	// streams are reservations to it, and it refuses to create a stream that would
+	// exceed them; 10,000 organizations with a quota of some GiB each are normal
+	// and fill no disk. What is really used is watched by spaceGuard instead.
+	reservable = 1 << 60
+)
+
+// ServerOptions says how to run the embedded NATS server.
+type ServerOptions struct {
+	// Dir is the directory of the streams; it is created if missing. Nothing
+	// stops two servers on one directory from ruining it, so the caller holds a
+	// lock on it.
+	Dir string
+	// Listen is where publishers connect, "host:port" with a loopback host (port 0: any
+	// free one), or "off" for none. The daemon itself connects in-process
+	// ([Options.Server]) and needs no listener.
+	Listen string
+	// SyncInterval 0 flushes each append to the disk before it is acknowledged.
+	// Otherwise a power cut can lose what was acknowledged in the last interval.
+	SyncInterval time.Duration
+	// MaxStore bounds the bytes of all streams together; 0: by the disk only.
+	MaxStore int64
+	// MinFree is how many bytes of the disk stay free: appends are refused
+	// ([ErrFull]) below it, until there is space again. 0: 512 MiB. A disk that is really
+	// full would freeze streams until the server is restarted.
+	MinFree int64
+	Log     *slog.Logger // nil: discard
+	// Progress, when set, is told every few seconds how far the recovery of the
+	// streams has come, while StartServer waits for it.
+	Progress func(Recovery)
+}
+
+// Recovery is how far the start of an embedded server has come.
+type Recovery struct {
+	Restored int // streams that were read so far
+	Streams  int // streams on the disk
+	Elapsed  time.Duration
+}
+
+// Server is an embedded NATS server with JetStream on the disk.
+type Server struct {
+	options ServerOptions
+	log     *slog.Logger
+	host    string
+	port    int // as given; after the first start the one that was chosen
+
+	stop   context.CancelFunc // of the space guard
+	guards sync.WaitGroup
+
+	lifecycle sync.Mutex // one start or stop at a time
+
+	mu      sync.RWMutex // held for writing while the server is replaced
+	running *running     // nil: stopped
+	full    atomic.Pointer[string]
+}
+
+// running is one life of the NATS server.
+type running struct {
+	ns      *server.Server
+	adapter *logAdapter
+	started chan struct{} // closed when ns.Start has returned
+}
+
+// StartServer starts the embedded server and waits until it has recovered its
+// streams and is ready, however long that takes: ctx is the only limit. It
+// fails at once when the address is taken or is not loopback, and when the
+// directory cannot be written.
+func StartServer(ctx context.Context, o ServerOptions) (*Server, error) {
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	if o.MinFree == 0 {
+		o.MinFree = defaultMinFree
+	}
+	s := &Server{options: o, log: o.Log}
+	if o.Listen != "off" {
+		var err error
+		if s.host, s.port, err = loopback(o.Listen); err != nil {
+			return nil, err
+		}
+	}
+	if err := writable(o.Dir); err != nil {
+		return nil, err
+	}
+	if err := s.start(ctx); err != nil {
+		return nil, err
+	}
+	guard, stop := context.WithCancel(context.Background())
+	s.stop = stop
+	s.guards.Go(func() { s.guardSpace(guard) })
+	return s, nil
+}
+
+// Restart stops the server and starts it again on the same address; clients
+// reconnect by themselves. It is the only cure for a stream that was frozen by a failed
+// write (see [Server.Health]).
+func (s *Server) Restart(ctx context.Context) error {
+	s.lifecycle.Lock()
+	defer s.lifecycle.Unlock()
+	s.shutdown()
+	return s.start(ctx)
+}
+
+// Close stops the server and waits until it has stopped.
+func (s *Server) Close() {
+	s.stop()
+	s.guards.Wait()
+	s.lifecycle.Lock()
+	defer s.lifecycle.Unlock()
+	s.shutdown()
+}
+
+// Addr is where publishers connect, "127.0.0.1:4222", or "" when the listener
+// is off.
+func (s *Server) Addr() string {
+	if s.options.Listen == "off" {
+		return ""
+	}
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	return net.JoinHostPort(s.host, strconv.Itoa(s.port))
+}
+
+// Health is nil while every stream can be written. A failed write (disk full,
+// out of file descriptors) freezes its stream until [Server.Restart], even
+// when the cause is gone.
+func (s *Server) Health() error {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	if s.running == nil {
+		return errors.New("embedded server: not running")
+	}
+	h := s.running.ns.Healthz(&server.HealthzOptions{})
+	if h.Status != "ok" {
+		return fmt.Errorf("embedded server: %s", healthText(h))
+	}
+	if why := s.full.Load(); why != nil {
+		return fmt.Errorf("embedded server: %w: %s", ErrFull, *why)
+	}
+	return nil
+}
+
+func healthText(h *server.HealthStatus) string {
+	text := h.Error
+	for i, e := range h.Errors {
+		if i == 3 {
+			text += fmt.Sprintf("; and %d more", len(h.Errors)-i)
+			break
+		}
+		if text != "" {
+			text += "; "
+		}
+		text += e.Error
+	}
+	if text == "" {
+		text = h.Status
+	}
+	return text
+}
+
+// InProcessConn implements nats.InProcessConnProvider over restarts.
+func (s *Server) InProcessConn() (net.Conn, error) {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	if s.running == nil {
+		return nil, errors.New("embedded server: not running")
+	}
+	return s.running.ns.InProcessConn()
+}
+
+// start runs a NATS server until it is ready.
+func (s *Server) start(ctx context.Context) error {
+	if s.options.Listen != "off" {
+		if err := free(s.host, s.port); err != nil {
+			return err
+		}
+	}
+	o := &server.Options{
+		ServerName:             "grapnel",
+		Host:                   s.host,
+		Port:                   s.port,
+		DontListen:             s.options.Listen == "off",
+		NoSigs:                 true, // signals are the daemon's
+		JetStream:              true,
+		StoreDir:               s.options.Dir,
+		JetStreamMaxStore:      reservable,
+		SyncAlways:             s.options.SyncInterval == 0,
+		SyncInterval:           s.options.SyncInterval,
+		MaxPayload:             MaxPayload,
+		DisableJetStreamBanner: true,
+	}
+	if o.Port == 0 {
+		o.Port = server.RANDOM_PORT
+	}
+	ns, err := server.NewServer(o)
+	if err != nil {
+		return fmt.Errorf("embedded server: %w", err)
+	}
+	r := &running{ns: ns, adapter: newLogAdapter(s.log), started: make(chan struct{})}
+	ns.SetLoggerV2(r.adapter, false, false, false)
+	go func() {
+		defer close(r.started)
+		ns.Start()
+	}()
+	if err := s.await(ctx, r); err != nil {
+		r.close()
+		return err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if a, ok := ns.Addr().(*net.TCPAddr); ok {
+		s.port = a.Port
+	}
+	s.running = r
+	return nil
+}
+
+// await waits for a starting server and tells how far it has come.
+func (s *Server) await(ctx context.Context, r *running) error {
+	began := time.Now()
+	total := -1
+	for next := began.Add(progressEvery); ; {
+		if r.ns.ReadyForConnections(100 * time.Millisecond) {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("embedded server: still recovering its streams after %s: %w",
+				time.Since(began).Round(time.Second), context.Cause(ctx))
+		case why := <-r.adapter.fatal:
+			return fmt.Errorf("embedded server: %s", why)
+		default:
+		}
+		if now := time.Now(); now.After(next) {
+			next = now.Add(progressEvery)
+			if total < 0 {
+				total = countStreams(s.options.Dir)
+			}
+			p := Recovery{Restored: int(r.adapter.restored.Load()), Streams: total, Elapsed: now.Sub(began)}
+			s.log.Info("recovering event streams", "restored", p.Restored, "of", p.Streams,
+				"elapsed", p.Elapsed.Round(time.Second))
+			if s.options.Progress != nil {
+				s.options.Progress(p)
+			}
+		}
+	}
+}
+
+// shutdown stops the running server, if there is one.
+func (s *Server) shutdown() {
+	s.mu.Lock()
+	r := s.running
+	s.running = nil
+	s.mu.Unlock()
+	if r != nil {
+		r.close()
+	}
+}
+
+func (r *running) close() {
+	r.ns.Shutdown()
+	r.ns.WaitForShutdown()
+	<-r.started
+}
+
+// loopback splits a listen address and refuses every host that is not this
+// machine's: the server asks nobody for a password.
+func loopback(addr string) (host string, port int, err error) {
+	host, p, err := net.SplitHostPort(addr)
+	if err != nil {
+		return "", 0, fmt.Errorf("nats listen address %q: want host:port or off", addr)
+	}
+	port, err = strconv.Atoi(p)
+	if err != nil || port < 0 || port > 65535 {
+		return "", 0, fmt.Errorf("nats listen address %q: the port is not a number from 0 to 65535", addr)
+	}
+	if host == "localhost" {
+		host = "127.0.0.1"
+	}
+	if ip := net.ParseIP(host); ip == nil || !ip.IsLoopback() {
+		return "", 0, fmt.Errorf("nats listen address %q is not loopback: publishers are not asked who they are yet, "+
+			"so only this machine may connect; use --nats-listen 127.0.0.1:%d, or an own NATS server with --nats-url", addr, port)
+	}
+	return host, port, nil
+}
+
+// free reports whether the address can be listened on. The server would say so
+// too, but only after it has recovered all streams, and less clearly.
+func free(host string, port int) error {
+	addr := net.JoinHostPort(host, strconv.Itoa(port))
+	l, err := net.Listen("tcp", addr)
+	if err != nil {
+		return fmt.Errorf("listen for publishers on %s: %w; choose another address with --nats-listen, or --nats-listen off", addr, err)
+	}
+	return l.Close()
+}
+
+// writable makes the directory and proves that files can be made in it.
+func writable(dir string) error {
+	if dir == "" {
+		return errors.New("embedded server: no directory given")
+	}
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return fmt.Errorf("embedded server: %w", err)
+	}
+	f, err := os.CreateTemp(dir, ".writable-*")
+	if err != nil {
+		return fmt.Errorf("embedded server: directory cannot be written: %w", err)
+	}
+	f.Close()
+	return os.Remove(f.Name())
+}
+
+// countStreams is how many streams lie in the directory of a server.
+func countStreams(dir string) int {
+	accounts, _ := os.ReadDir(filepath.Join(dir, server.JetStreamStoreDir))
+	n := 0
+	for _, a := range accounts {
+		streams, err := os.ReadDir(filepath.Join(dir, server.JetStreamStoreDir, a.Name(), "streams"))
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		n += len(streams)
+	}
+	return n
+}
+
+// logAdapter gives the server's log to slog: its notices are our debug, its
+// warnings and errors stay what they are. It implements server.Logger.
+type logAdapter struct {
+	log      *slog.Logger
+	restored atomic.Int64
+	fatal    chan string // the first fatal error, of a start that will never be ready
+}
+
+func newLogAdapter(log *slog.Logger) *logAdapter {
+	return &logAdapter{log: log.With("component", "nats-server"), fatal: make(chan string, 1)}
+}
+
+func (a *logAdapter) Noticef(format string, v ...any) {
+	if strings.HasPrefix(format, "  Restored ") {
+		a.restored.Add(1)
+	}
+	a.write(slog.LevelDebug, format, v)
+}
+func (a *logAdapter) Debugf(string, ...any)          {}
+func (a *logAdapter) Tracef(string, ...any)          {}
+func (a *logAdapter) Warnf(format string, v ...any)  { a.write(slog.LevelWarn, format, v) }
+func (a *logAdapter) Errorf(format string, v ...any) { a.write(slog.LevelError, format, v) }
+func (a *logAdapter) Fatalf(format string, v ...any) {
+	a.write(slog.LevelError, format, v)
+	select {
+	case a.fatal <- fmt.Sprintf(format, v...):
+	default:
+	}
+}
+
+func (a *logAdapter) write(level slog.Level, format string, v []any) {
+	if a.log.Enabled(context.Background(), level) {
+		a.log.Log(context.Background(), level, strings.TrimSpace(fmt.Sprintf(format, v...)))
+	}
+}
