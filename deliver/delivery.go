@@ -30,13 +30,18 @@ const (
 // ID is the delivery's public id: dlv_ and a ULID whose time is when the stream
 // stored the event and whose other 80 bits are the key. It costs the books
 // nothing, since it can be read back with [ParseID].
-func (k Key) ID(stored time.Time) string { return "dlv_" + k.ulid(stored) }
+func (k Key) ID(stored time.Time) string { return string(k.AppendID(nil, stored)) }
+
+// AppendID appends what [Key.ID] returns to dst.
+func (k Key) AppendID(dst []byte, stored time.Time) []byte {
+	return appendULID(append(dst, "dlv_"...), k.ulid(stored))
+}
 
 // AttemptID is the public id of the attempt that started then: att_ and a ULID.
 // A delivery has at most one attempt at a time, so time and key name it.
-func (k Key) AttemptID(started time.Time) string { return "att_" + k.ulid(started) }
+func (k Key) AttemptID(started time.Time) string { return "att_" + k.ulid(started).String() }
 
-func (k Key) ulid(t time.Time) string {
+func (k Key) ulid(t time.Time) ulid.ULID {
 	var u ulid.ULID
 	if err := u.SetTime(uint64(max(t.UnixMilli(), 0))); err != nil {
 		panic(err) // the year 10889
@@ -44,7 +49,13 @@ func (k Key) ulid(t time.Time) string {
 	hi := uint64(k.Event&maxEvent)<<20 | uint64(k.Endpoint&maxEndpoint)>>16
 	binary.BigEndian.PutUint64(u[6:], hi)
 	binary.BigEndian.PutUint16(u[14:], uint16(k.Endpoint))
-	return u.String()
+	return u
+}
+
+func appendULID(dst []byte, u ulid.ULID) []byte {
+	dst = append(dst, make([]byte, ulid.EncodedSize)...)
+	u.MarshalTextTo(dst[len(dst)-ulid.EncodedSize:]) // fails only for want of room
+	return dst
 }
 
 // ParseID reads back the key from a delivery's public id.

@@ -2,44 +2,307 @@ package deliver
 
 import (
 	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"io"
 	"net"
-	"net/netip"
+	"net/http"
+	"net/url"
+	"slices"
+	"sync"
+	"syscall"
 	"time"
+
+	"github.com/grapnel-hooks/grapnel/deliver/sign"
+)
+
+// Limits of what is read of a response.
+const (
+	KeptBody          = 4 << 10         // bytes of the body that are kept
+	maxBody           = 16 << 10        // bytes of the body that are read, so that the connection can be used again
+	maxResponseHeader = 64 << 10        // bytes; net/http's own default is 10 MiB
+	bodyTimeout       = 2 * time.Second // after the headers
+	keptHeaderValue   = 256             // bytes of the value of a kept header
+)
+
+// keptHeaders are the response headers that an Outcome keeps: those that tell
+// its owner why a receiver refused, and which of its machines to ask.
+var keptHeaders = [...]string{"Content-Type", "Location", "Retry-After", "Server", "X-Request-Id"}
+
+const (
+	defaultIdleConns = 4096
+	idlePerHost      = MaxConcurrency
+	// idleTimeout is shorter than the 5 s after which common servers close an
+	// idle connection (Node.js, Apache), since a request that meets such a close on
+	// its way is lost, and costs the receiver an attempt.
+	idleTimeout = 4 * time.Second
+	// idleExchanges bounds the exchanges kept for use again.
+	idleExchanges = 1024
 )
 
 // SenderOptions are what a [Sender] is made from.
 type SenderOptions struct {
-	Guard        *Guard // nil: public addresses only
-	AllowHTTP    bool
-	UserAgent    string                                                               // grapnel/<version>
-	MaxIdleConns int                                                                  // 0: 4096
-	Resolver     Resolver                                                             // nil: the machine's
-	Dial         func(ctx context.Context, network, address string) (net.Conn, error) // nil: TCP
+	Guard     *Guard // nil: the public internet only
+	AllowHTTP bool   // also send to http:// URLs
+	UserAgent string // grapnel/<version>
+	// MaxIdleConns is how many connections are kept open between requests, over
+	// all endpoints; 0 means 4096. One costs two goroutines and about 12 KiB.
+	MaxIdleConns int
+	// RootCAs are the authorities that certificates are checked against; nil
+	// means the machine's.
+	RootCAs *x509.CertPool
+	// Resolver looks up names; nil means the machine's resolver.
+	Resolver Resolver
+	// Dial connects to an IP address and port; nil means TCP. It is for
+	// networks in memory. The guard is asked before it.
+	Dial func(ctx context.Context, network, address string) (net.Conn, error)
 }
 
-// Resolver looks up names. [net.Resolver] is one.
-type Resolver interface {
-	LookupNetIP(ctx context.Context, network, host string) ([]netip.Addr, error)
+// Sender makes attempts: one signed, guarded HTTP/1.1 request each. It is safe
+// for concurrent use, and keeps connections to be used again.
+//
+// An attempt is at most one request on the wire: redirects are not followed
+// and nothing is sent again by the transport, not even when a kept connection
+// turns out to be dead. That attempt ends as [Reset] and counts, since in
+// general it cannot be told whether the receiver acted on the request; it is
+// made rare by closing idle connections before the receiver does.
+//
+// Proxies in the environment are ignored, since the guard would see only the
+// proxy's address. Compression is neither asked for nor undone.
+type Sender struct {
+	transport *http.Transport
+	userAgent string
+	allowHTTP bool
+	exchanges chan *exchange
+	stop      context.CancelFunc
 }
 
-// Sender makes attempts.
-type Sender struct{}
+// NewSender makes a Sender. Close it after its last Send has returned.
+func NewSender(o SenderOptions) *Sender {
+	stopped, stop := context.WithCancel(context.Background())
+	d := &dialer{
+		guard:    o.Guard,
+		resolver: o.Resolver,
+		connect:  o.Dial,
+		stopped:  stopped,
+		tls: &tls.Config{
+			MinVersion:         tls.VersionTLS12,
+			RootCAs:            o.RootCAs,
+			NextProtos:         []string{"http/1.1"},
+			ClientSessionCache: tls.NewLRUClientSessionCache(tlsSessions),
+		},
+	}
+	if d.resolver == nil {
+		d.resolver = net.DefaultResolver
+	}
+	if d.connect == nil {
+		// The guard is asked a second time, about the address that the socket is
+		// about to connect to: there is no way around it. Idle connections live
+		// for seconds, so TCP keep-alive has nothing to do.
+		d.connect = (&net.Dialer{ControlContext: o.Guard.Control, KeepAlive: -1}).DialContext
+	}
+	protocols := new(http.Protocols)
+	protocols.SetHTTP1(true)
+	if o.MaxIdleConns <= 0 {
+		o.MaxIdleConns = defaultIdleConns
+	}
+	return &Sender{
+		transport: &http.Transport{
+			DialContext:            d.dial,
+			DialTLSContext:         d.dialTLS,
+			Protocols:              protocols,
+			DisableCompression:     true,
+			MaxIdleConns:           o.MaxIdleConns,
+			MaxIdleConnsPerHost:    idlePerHost,
+			IdleConnTimeout:        idleTimeout,
+			MaxResponseHeaderBytes: maxResponseHeader,
+		},
+		userAgent: o.UserAgent,
+		allowHTTP: o.AllowHTTP,
+		exchanges: make(chan *exchange, idleExchanges),
+		stop:      stop,
+	}
+}
 
-// NewSender makes a Sender.
-func NewSender(o SenderOptions) *Sender { return &Sender{} }
+// Close ends the dials that outlived their attempts, and closes idle
+// connections.
+func (s *Sender) Close() {
+	s.stop()
+	s.transport.CloseIdleConnections()
+	for {
+		select {
+		case e := <-s.exchanges:
+			e.cancel(context.Canceled)
+		default:
+			return
+		}
+	}
+}
 
-// Close closes idle connections.
-func (s *Sender) Close() {}
-
-// Target is an Endpoint, prepared for sending.
+// Target is an [Endpoint] prepared for sending: make one whenever the endpoint
+// changes. It does not change.
 type Target struct {
-	Endpoint Endpoint
+	url     *url.URL
+	secrets []sign.Secret
+	timeout time.Duration
 }
 
-// NewTarget prepares an endpoint.
-func NewTarget(e Endpoint) (*Target, error) { return &Target{Endpoint: e}, nil }
+// NewTarget prepares an endpoint. It fails if the URL is not one that
+// [CheckURL] accepts, if there is no secret to sign with, or if the timeout is
+// negative; 0 means [DefaultTimeout].
+func NewTarget(e Endpoint) (*Target, error) {
+	u, err := parseURL(e.URL, true) // whether http is allowed is the Sender's to say
+	if err != nil {
+		return nil, fmt.Errorf("endpoint %s: url: %w", e.ID, err)
+	}
+	if len(e.Secrets) == 0 || slices.ContainsFunc(e.Secrets, sign.Secret.IsZero) {
+		return nil, fmt.Errorf("endpoint %s: has no signing secret", e.ID)
+	}
+	if e.Timeout < 0 {
+		return nil, fmt.Errorf("endpoint %s: timeout is %v", e.ID, e.Timeout)
+	}
+	t := &Target{url: u, secrets: slices.Clone(e.Secrets), timeout: e.Timeout}
+	if t.timeout == 0 {
+		t.timeout = DefaultTimeout
+	}
+	return t, nil
+}
 
-// Send makes one attempt.
+// Send makes attempt number attempt (from 1) at delivery k: it posts p to t,
+// signed as of now, and reports what came of it. One deadline, t's timeout,
+// spans name resolution, connection, TLS, request and response; headers decide
+// the class, so a body that is cut short, endless or late changes nothing but
+// Truncated. When ctx ends before an answer came, the outcome is [Ours]: nobody
+// can say whether the receiver got the request.
 func (s *Sender) Send(ctx context.Context, t *Target, p *Payload, k Key, attempt int, now time.Time) Outcome {
-	return Outcome{}
+	if t.url.Scheme != "https" && !s.allowHTTP {
+		return Outcome{Class: BlockedAddress, Error: ErrBlocked.Error()}
+	}
+	start := time.Now()
+	e := s.exchange(ctx)
+	e.prepare(t, p, k, attempt, now)
+	e.within(t.timeout)
+	var o Outcome
+	res, err := s.transport.RoundTrip(e.req)
+	if err != nil {
+		o.Class, o.Error = failure(ctx, e, t, err)
+	} else {
+		o.Class = classOf(res.StatusCode)
+		o.Status = res.StatusCode
+		o.Header = keptHeader(res.Header)
+		if o.Status == http.StatusTooManyRequests || o.Status == http.StatusServiceUnavailable {
+			o.RetryAfter = retryAfter(res.Header.Get("Retry-After"), now)
+		}
+		if res.Body != http.NoBody {
+			if left := t.timeout - time.Since(start); left > bodyTimeout {
+				e.sooner(bodyTimeout)
+			}
+			o.Body, o.Truncated = readBody(res)
+		}
+	}
+	if e.finish() {
+		select {
+		case s.exchanges <- e:
+		default:
+			e.cancel(context.Canceled)
+		}
+	}
+	o.Duration = time.Since(start)
+	return o
+}
+
+// exchange takes one that was used before under the same context, or makes one.
+func (s *Sender) exchange(ctx context.Context) *exchange {
+	select {
+	case e := <-s.exchanges:
+		if e.parent == ctx.Done() && ctx.Err() == nil {
+			return e
+		}
+		e.cancel(context.Canceled)
+	default:
+	}
+	return newExchange(ctx, s.userAgent)
+}
+
+// classOf sorts an answer by its status code.
+func classOf(status int) Class {
+	switch status / 100 {
+	case 2:
+		return OK
+	case 3:
+		return Redirect
+	case 4:
+		return HTTP4xx
+	}
+	return HTTP5xx
+}
+
+func keptHeader(h http.Header) http.Header {
+	var kept http.Header
+	for _, name := range keptHeaders {
+		if v := h[name]; len(v) > 0 && v[0] != "" {
+			if kept == nil {
+				kept = make(http.Header, len(keptHeaders))
+			}
+			kept[name] = []string{v[0][:min(len(v[0]), keptHeaderValue)]}
+		}
+	}
+	return kept
+}
+
+var bodies = sync.Pool{New: func() any { return new([maxBody]byte) }}
+
+// readBody reads the body up to its limit, so that the connection can be used
+// again, and returns what is kept of it, and whether that is not all.
+func readBody(res *http.Response) (kept []byte, truncated bool) {
+	defer res.Body.Close()
+	if res.StatusCode == http.StatusSwitchingProtocols {
+		return nil, true // what follows is no body, and never ends
+	}
+	buf := bodies.Get().(*[maxBody]byte)
+	defer bodies.Put(buf)
+	n, complete := 0, false
+	for n < maxBody {
+		m, err := res.Body.Read(buf[n:])
+		n += m
+		if err != nil {
+			complete = err == io.EOF
+			break
+		}
+	}
+	if n > 0 {
+		kept = slices.Clone(buf[:min(n, KeptBody)])
+	}
+	return kept, !complete || n > KeptBody
+}
+
+// failure sorts the error of a request that got no answer, and words it for
+// people: without addresses, secrets, or what the other side sent.
+func failure(ctx context.Context, e *exchange, t *Target, err error) (Class, string) {
+	var d *dialError
+	switch {
+	case context.Cause(e.ctx) == errDeadline:
+		return Timeout, fmt.Sprintf("no answer within %v", t.timeout)
+	case ctx.Err() != nil:
+		return Ours, "stopped before an answer came"
+	case exhausted(err):
+		return Ours, "this machine is out of sockets or memory"
+	case errors.As(err, &d):
+		return d.class, d.text
+	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
+		return Reset, "the connection was closed before an answer came"
+	case errors.Is(err, syscall.ECONNRESET), errors.Is(err, syscall.EPIPE):
+		return Reset, "the connection was reset before an answer came"
+	}
+	return Reset, "what came was not an HTTP response within its limits"
+}
+
+// exhausted reports whether the cause lies with this machine's limits alone. An
+// address that cannot be assigned is not one: that is also how a machine
+// without IPv6 answers for ever.
+func exhausted(err error) bool {
+	return errors.Is(err, syscall.EMFILE) || errors.Is(err, syscall.ENFILE) ||
+		errors.Is(err, syscall.ENOBUFS) || errors.Is(err, syscall.ENOMEM)
 }
