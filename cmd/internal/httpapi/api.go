@@ -1,0 +1,159 @@
+package httpapi
+
+import (
+	"context"
+	"log/slog"
+	"net/http"
+	"time"
+
+	"github.com/danielgtaylor/huma/v2"
+	"github.com/danielgtaylor/huma/v2/adapters/humago"
+)
+
+const base = "/api/v1"
+
+// Options says what the handlers serve.
+type Options struct {
+	Service Service
+	Metrics http.Handler // /metrics
+	Log     *slog.Logger
+	Version string
+}
+
+// Operator serves every route without a token: for the Unix socket, which only
+// the daemon's own user can open.
+func Operator(o Options) http.Handler {
+	mux := http.NewServeMux()
+	a := &api{svc: o.Service, log: o.Log, huma: humago.New(mux, humaConfig(o.Version))}
+	a.huma.UseMiddleware(func(ctx huma.Context, next func(huma.Context)) {
+		if org := ctx.Param("org"); org != "" {
+			ctx = huma.WithValue(ctx, orgKey{}, org)
+		}
+		next(&statusOverride{humaContext: ctx})
+	})
+	a.orgs()
+	a.endpoints()
+	a.events()
+	a.deliveries()
+	a.cursors()
+	a.describeProblems()
+	health(mux, o, true)
+	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) { notRouted(mux, w, r) })
+	return guarded(o.Log, mux)
+}
+
+// Public serves what may be asked without a token over the network: health and
+// metrics.
+func Public(o Options) http.Handler {
+	mux := http.NewServeMux()
+	health(mux, o, false)
+	mux.HandleFunc(base+"/", func(w http.ResponseWriter, _ *http.Request) {
+		writeProblem(w, newProblem(http.StatusUnauthorized,
+			"the API answers only on the Unix socket grapnel.sock in the daemon's data directory"))
+	})
+	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
+		writeProblem(w, newProblem(http.StatusNotFound,
+			"here are only /healthz, /readyz and /metrics"))
+	})
+	return guarded(o.Log, mux)
+}
+
+// api holds what the handlers share.
+type api struct {
+	svc  Service
+	log  *slog.Logger
+	huma huma.API
+}
+
+func humaConfig(version string) huma.Config {
+	format := huma.Format{Marshal: huma.DefaultJSONFormat.Marshal, Unmarshal: decodeJSON}
+	return huma.Config{
+		OpenAPI: &huma.OpenAPI{
+			OpenAPI: "3.1.0",
+			Info: &huma.Info{
+				Title:       "grapnel",
+				Version:     version,
+				Description: "Events of organizations, delivered to their endpoints as signed webhooks.",
+			},
+			Components: &huma.Components{
+				Schemas: huma.NewMapRegistry("#/components/schemas/", huma.DefaultSchemaNamer),
+			},
+		},
+		OpenAPIPath:                  "/openapi", // and no docs page: it would load its script from another host
+		Formats:                      map[string]huma.Format{"application/json": format, "json": format},
+		DefaultFormat:                "application/json",
+		RejectUnknownQueryParameters: true,
+		Transformers:                 []huma.Transformer{shapeProblem},
+	}
+}
+
+// route is one operation of the API.
+type route struct {
+	id, method, path string
+	summary, tag     string
+	status           int   // of success
+	maxBody          int64 // 0: 1 MiB
+	describe         func(*huma.Operation)
+}
+
+// thing is an input that knows what it is about: "endpoint ep_… of organization
+// acme".
+type thing interface{ thing() string }
+
+// handle adds an operation whose errors become problems.
+func handle[I, O any](a *api, r route, f func(context.Context, *I) (*O, error)) {
+	place := "body"
+	if r.method == http.MethodGet {
+		place = "query"
+	}
+	op := huma.Operation{
+		OperationID: r.id, Method: r.method, Path: r.path, Summary: r.summary, Tags: []string{r.tag},
+		DefaultStatus: r.status, MaxBodyBytes: r.maxBody, BodyReadTimeout: readTimeout,
+		Errors: []int{http.StatusBadRequest, http.StatusNotFound, http.StatusConflict},
+	}
+	if r.maxBody == 0 {
+		op.MaxBodyBytes = maxBody
+	}
+	if r.describe != nil {
+		r.describe(&op)
+	}
+	huma.Register(a.huma, op, func(ctx context.Context, in *I) (*O, error) {
+		out, err := f(ctx, in)
+		if err != nil {
+			about := "such thing"
+			if t, ok := any(in).(thing); ok {
+				about = t.thing()
+			}
+			return nil, problemOf(ctx, a.log, r.id, about, place, err)
+		}
+		return out, nil
+	})
+}
+
+// describeProblems puts the shape of our problems in the document, where huma
+// has that of its own.
+func (a *api) describeProblems() {
+	schemas := a.huma.OpenAPI().Components.Schemas
+	if s, ok := schemas.Map()["ErrorModel"]; ok {
+		*s = *huma.SchemaFromType(schemas, typeOf[Problem]())
+	}
+}
+
+// orgPath is the path of what belongs to an organization.
+type orgPath struct {
+	Org string `path:"org" minLength:"1" maxLength:"64" pattern:"^[A-Za-z0-9_-]+$" patternDescription:"letters, digits, _ or -"`
+}
+
+func (p orgPath) thing() string { return "organization " + p.Org }
+
+// utc is t in UTC, as all times of answers are.
+func utc(t time.Time) time.Time { return t.UTC() }
+
+// optional is nil for the zero time.
+func optional(t time.Time) *time.Time {
+	if t.IsZero() {
+		return nil
+	}
+	t = t.UTC()
+	return &t
+}

@@ -1,0 +1,155 @@
+package httpapi
+
+import (
+	"context"
+	"net/http"
+	"slices"
+	"time"
+
+	"github.com/grapnel-hooks/grapnel/deliver"
+)
+
+type endpointPath struct {
+	orgPath
+	ID string `path:"id" maxLength:"64" doc:"ep_…"`
+}
+
+func (p endpointPath) thing() string { return itemThing("endpoint", p.ID, p.Org) }
+
+type endpointCreate struct {
+	orgPath
+	body[EndpointCreate]
+}
+
+type endpointUpdate struct {
+	endpointPath
+	body[EndpointUpdate]
+}
+
+func (a *api) endpoints() {
+	const tag, all, one = "endpoints", base + "/orgs/{org}/endpoints", base + "/orgs/{org}/endpoints/{id}"
+	handle(a, route{id: "add-endpoint", method: http.MethodPost, path: all, status: http.StatusCreated, tag: tag,
+		summary: "Make an endpoint; the answer shows its secret, once"}, a.addEndpoint)
+	handle(a, route{id: "list-endpoints", method: http.MethodGet, path: all, tag: tag,
+		summary: "List the endpoints, oldest first"},
+		func(ctx context.Context, in *struct {
+			orgPath
+			page
+		}) (*answer[List[EndpointBody]], error) {
+			var after string
+			if err := in.after("endpoint", "%s", &after); err != nil {
+				return nil, err
+			}
+			found, err := a.svc.Endpoints(ctx, in.Org, after, in.Limit+1)
+			if err != nil {
+				return nil, err
+			}
+			return listed(found, in.Limit, endpointBody, func(e deliver.Endpoint) *string {
+				return cursorAt("endpoint", "%s", e.ID)
+			}), nil
+		})
+	handle(a, route{id: "get-endpoint", method: http.MethodGet, path: one, tag: tag, summary: "Show an endpoint"},
+		func(ctx context.Context, in *endpointPath) (*answer[EndpointBody], error) {
+			e, err := a.svc.Endpoint(ctx, in.Org, in.ID)
+			if err != nil {
+				return nil, err
+			}
+			return &answer[EndpointBody]{endpointBody(e)}, nil
+		})
+	handle(a, route{id: "change-endpoint", method: http.MethodPatch, path: one, tag: tag,
+		summary: "Change, enable or disable an endpoint"}, a.changeEndpoint)
+	handle(a, route{id: "remove-endpoint", method: http.MethodDelete, path: one, status: http.StatusNoContent, tag: tag,
+		summary: "Remove an endpoint and cancel its pending deliveries"},
+		func(ctx context.Context, in *endpointPath) (*struct{}, error) {
+			return &struct{}{}, a.svc.RemoveEndpoint(ctx, in.Org, in.ID)
+		})
+}
+
+func (a *api) addEndpoint(ctx context.Context, in *endpointCreate) (*answer[EndpointCreated], error) {
+	b := in.Body
+	e := NewEndpoint{
+		Org: in.Org, URL: b.URL, Description: b.Description.Text, EventTypes: b.EventTypes,
+		Workspace: b.WorkspaceID.Text, Secret: b.Secret, Disabled: b.Disabled,
+		Timeout: deliver.DefaultTimeout, Retry: deliver.DefaultPolicy, Concurrency: deliver.DefaultConcurrency,
+	}
+	if len(e.EventTypes) == 0 {
+		e.EventTypes = []string{"*"}
+	}
+	if b.TimeoutMS != nil {
+		e.Timeout = time.Duration(*b.TimeoutMS) * time.Millisecond
+	}
+	if b.Concurrency != nil {
+		e.Concurrency = *b.Concurrency
+	}
+	e.Retry = b.Retry.over(e.Retry)
+	made, secret, err := a.svc.AddEndpoint(ctx, e)
+	if err != nil {
+		return nil, err
+	}
+	return &answer[EndpointCreated]{EndpointCreated{endpointBody(made), secret}}, nil
+}
+
+func (a *api) changeEndpoint(ctx context.Context, in *endpointUpdate) (*answer[EndpointBody], error) {
+	b := in.Body
+	c := EndpointChange{
+		URL: b.URL, Description: b.Description.pointer(), Workspace: b.WorkspaceID.pointer(),
+		EventTypes: b.EventTypes, Concurrency: b.Concurrency, Disabled: b.Disabled,
+	}
+	if b.TimeoutMS != nil {
+		d := time.Duration(*b.TimeoutMS) * time.Millisecond
+		c.Timeout = &d
+	}
+	if b.Retry != nil {
+		// What the schedule's change leaves out stays as it is, so it must be read first.
+		now, err := a.svc.Endpoint(ctx, in.Org, in.ID)
+		if err != nil {
+			return nil, err
+		}
+		p := b.Retry.over(now.Retry)
+		c.Retry = &p
+	}
+	e, err := a.svc.ChangeEndpoint(ctx, in.Org, in.ID, c)
+	if err != nil {
+		return nil, err
+	}
+	return &answer[EndpointBody]{endpointBody(e)}, nil
+}
+
+// over is p with the fields that r has.
+func (r *Retry) over(p deliver.Policy) deliver.Policy {
+	if r == nil {
+		return p
+	}
+	if r.Initial != nil {
+		p.Initial = time.Duration(*r.Initial)
+	}
+	if r.Multiplier != nil {
+		p.Multiplier = *r.Multiplier
+	}
+	if r.MaxInterval != nil {
+		p.MaxInterval = time.Duration(*r.MaxInterval)
+	}
+	if r.Attempts != nil {
+		p.Attempts = *r.Attempts
+	}
+	return p
+}
+
+func endpointBody(e deliver.Endpoint) EndpointBody {
+	initial, longest := Duration(e.Retry.Initial), Duration(e.Retry.MaxInterval)
+	b := EndpointBody{
+		ID: e.ID, Org: e.Org, URL: e.URL, Description: e.Description,
+		EventTypes:  slices.Concat([]string{}, e.EventTypes),
+		TimeoutMS:   int(e.Timeout / time.Millisecond),
+		Retry:       Retry{Initial: &initial, Multiplier: &e.Retry.Multiplier, MaxInterval: &longest, Attempts: &e.Retry.Attempts},
+		Concurrency: e.Concurrency, Disabled: !e.Enabled(), DisabledReason: e.DisabledReason,
+		FailingSince: optional(e.FailingSince), CreatedAt: utc(e.CreatedAt), UpdatedAt: utc(e.UpdatedAt),
+	}
+	if e.Workspace != "" {
+		b.WorkspaceID = &e.Workspace
+	}
+	if !e.Enabled() {
+		b.DisabledAt = optional(e.DisabledAt)
+	}
+	return b
+}

@@ -1,0 +1,77 @@
+package httpapi
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"slices"
+)
+
+type orgCreate struct{ body[OrgCreate] }
+
+func (in *orgCreate) thing() string { return "organization " + in.Body.ID }
+
+type orgUpdate struct {
+	orgPath
+	body[OrgUpdate]
+}
+
+func (a *api) orgs() {
+	const tag, one = "orgs", base + "/orgs/{org}"
+	handle(a, route{id: "add-org", method: http.MethodPost, path: base + "/orgs", status: http.StatusCreated, tag: tag,
+		summary: "Make an organization and its stream"},
+		func(ctx context.Context, in *orgCreate) (*answer[OrgBody], error) {
+			b := in.Body
+			o, err := a.svc.AddOrg(ctx, Org{ID: b.ID, Name: b.Name, Plan: b.Plan, Payload: b.Payload, Subjects: b.Subjects})
+			if err != nil {
+				return nil, err
+			}
+			return &answer[OrgBody]{orgBody(o)}, nil
+		})
+	handle(a, route{id: "list-orgs", method: http.MethodGet, path: base + "/orgs", tag: tag,
+		summary: "List the organizations by id"},
+		func(ctx context.Context, in *struct{ page }) (*answer[List[OrgBody]], error) {
+			var after string
+			if err := in.after("org", "%s", &after); err != nil {
+				return nil, err
+			}
+			all, err := a.svc.Orgs(ctx, after, in.Limit+1)
+			if err != nil {
+				return nil, err
+			}
+			return listed(all, in.Limit, orgBody, func(o Org) *string { return cursorAt("org", "%s", o.ID) }), nil
+		})
+	handle(a, route{id: "get-org", method: http.MethodGet, path: one, tag: tag, summary: "Show an organization"},
+		func(ctx context.Context, in *orgPath) (*answer[OrgBody], error) {
+			o, err := a.svc.Org(ctx, in.Org)
+			if err != nil {
+				return nil, err
+			}
+			return &answer[OrgBody]{orgBody(o)}, nil
+		})
+	handle(a, route{id: "change-org", method: http.MethodPatch, path: one, tag: tag, summary: "Change an organization"},
+		func(ctx context.Context, in *orgUpdate) (*answer[OrgBody], error) {
+			o, err := a.svc.ChangeOrg(ctx, in.Org, OrgChange(in.Body))
+			if err != nil {
+				return nil, err
+			}
+			return &answer[OrgBody]{orgBody(o)}, nil
+		})
+	handle(a, route{id: "remove-org", method: http.MethodDelete, path: one, status: http.StatusNoContent, tag: tag,
+		summary: "Remove an organization that has no endpoints; its stream stays"},
+		func(ctx context.Context, in *orgPath) (*struct{}, error) {
+			return &struct{}{}, a.svc.RemoveOrg(ctx, in.Org)
+		})
+}
+
+func orgBody(o Org) OrgBody {
+	return OrgBody{
+		ID: o.ID, Name: o.Name, Plan: o.Plan, Payload: o.Payload,
+		Subjects: slices.Concat([]string{}, o.Subjects), CreatedAt: utc(o.CreatedAt),
+	}
+}
+
+// itemThing names one thing of an organization.
+func itemThing(noun, id, org string) string {
+	return fmt.Sprintf("%s %s in organization %s", noun, id, org)
+}

@@ -1,0 +1,111 @@
+package httpapi
+
+import (
+	"encoding/json"
+	"fmt"
+	"reflect"
+	"slices"
+	"strings"
+
+	"github.com/danielgtaylor/huma/v2"
+	"github.com/grapnel-hooks/grapnel/cmd/internal/suggest"
+)
+
+const (
+	unknownField     = "unknown field"
+	unknownParameter = "unknown query parameter"
+	maxDepth         = 64 // of arrays and objects inside each other, in a body (SEC-28)
+)
+
+// notYet are fields of the contract that this version does not serve. They are
+// refused like any unknown field, with a word more.
+var notYet = []string{"format", "headers", "rate_limit", "ordered", "redact", "start"}
+
+// body is the body of a write. Beside what huma checks it refuses what huma
+// lets pass in silence: null for a field that cannot be null, and a field's
+// name in other letters.
+type body[T any] struct {
+	Body    T
+	RawBody []byte
+}
+
+// Resolve implements huma.Resolver.
+func (b *body[T]) Resolve(huma.Context) []error {
+	return strictly(reflect.TypeFor[T](), b.RawBody, "body")
+}
+
+// strictly checks the names and nulls of a JSON object that is to become a t.
+// What is no object is for others to refuse.
+func strictly(t reflect.Type, raw []byte, at string) []error {
+	var object map[string]json.RawMessage
+	if json.Unmarshal(raw, &object) != nil {
+		return nil
+	}
+	known := fieldsOf(t)
+	names := make([]string, 0, len(known))
+	for n := range known {
+		names = append(names, n)
+	}
+	slices.Sort(names)
+	var errs []error
+	for name, value := range object {
+		ft, ok := known[name]
+		where := at + "." + name
+		switch {
+		case !ok:
+			errs = append(errs, &huma.ErrorDetail{Location: where, Message: unknown(name, names)})
+		case string(value) == "null" && !nullable(ft):
+			errs = append(errs, &huma.ErrorDetail{Location: where, Message: "cannot be null; leave it out instead"})
+		case ft.Kind() == reflect.Pointer && ft.Elem().Kind() == reflect.Struct && ft.Elem().PkgPath() == t.PkgPath():
+			errs = append(errs, strictly(ft.Elem(), value, where)...)
+		}
+	}
+	return errs
+}
+
+func unknown(name string, names []string) string {
+	if slices.Contains(notYet, name) {
+		return unknownField + ": this version of grapnel does not support " + name + " yet"
+	}
+	if near := suggest.Nearest(strings.ToLower(name), names); near != "" {
+		return fmt.Sprintf("%s: did you mean %s?", unknownField, near)
+	}
+	return unknownField + ": known are " + strings.Join(names, ", ")
+}
+
+func nullable(t reflect.Type) bool {
+	return t == reflect.TypeFor[Clearable]() || t == reflect.TypeFor[json.RawMessage]()
+}
+
+// fieldsOf are the JSON names of a struct's fields, and their types.
+func fieldsOf(t reflect.Type) map[string]reflect.Type {
+	fields := make(map[string]reflect.Type, t.NumField())
+	for f := range t.Fields() {
+		name, _, _ := strings.Cut(f.Tag.Get("json"), ",")
+		fields[name] = f.Type
+	}
+	return fields
+}
+
+// decodeJSON is json.Unmarshal for what comes from outside: nothing deeper than
+// maxDepth.
+func decodeJSON(data []byte, v any) error {
+	depth, inString, escaped := 0, false, false
+	for _, c := range data {
+		switch {
+		case escaped:
+			escaped = false
+		case inString:
+			escaped, inString = c == '\\', c != '"'
+		case c == '"':
+			inString = true
+		case c == '{' || c == '[':
+			if depth++; depth > maxDepth {
+				return fmt.Errorf("arrays and objects may be at most %d deep", maxDepth)
+			}
+		case c == '}' || c == ']':
+			depth--
+		}
+	}
+	return json.Unmarshal(data, v)
+}
