@@ -2,6 +2,8 @@ package cursor
 
 import (
 	"context"
+	"fmt"
+	"time"
 
 	"github.com/grapnel-hooks/grapnel/stream"
 )
@@ -9,16 +11,254 @@ import (
 // DefaultMax is how many messages Next reads when Options names no number.
 const DefaultMax = 256
 
+// Overlap is how far before the anchor reading goes on in a stream that was
+// rolled back (see [Next]).
+const Overlap = time.Hour
+
 // Options say how Next reads.
 type Options struct {
-	Max    int  // messages in a batch; 0: DefaultMax
-	Verify bool // first make sure that the stream is still the one the position was taken from
+	// Max is how many messages a batch has at most; 0: DefaultMax.
+	Max int
+	// Verify makes Next ask first whether the stream is still the one that the
+	// position was taken from. Without it Next trusts that: it may be left out
+	// only while nothing can have happened to the stream, so ask for it at
+	// start, after each reconnect, and from time to time.
+	Verify bool
 }
 
-// Next reads the batch that follows the position.
+// Next reads the batch that follows the position. It stores nothing: the caller
+// commits batch.To with the batch's effects, and asks again from there.
+//
+// A position that was never read (its Created is zero) takes the identity of
+// the stream that is there and begins at its first message; what the stream
+// lost before is no gap. Later, sequences that the stream no longer has are a
+// [Gap] if they lie before its first one.
+//
+// With Verify, or when it comes upon missing sequences, Next compares the
+// stream with the position:
+//
+//   - Another creation time: [Recreated], a new incarnation from the stream's
+//     first message on.
+//   - The same creation time, but the stream ends before the position, or the
+//     message there was stored at another time than the anchor says:
+//     [Regressed], a new incarnation that goes on from what is there.
+//   - No message at the position any more: the same stream. Messages may go.
+//
+// A regressed stream has kept its messages up to some unknown sequence, which
+// were read before, and may have stored new ones after it, under sequences that
+// were read before too. Going on at the stream's end would lose the new ones.
+// Beginning again at its first message would bring back old ones whose
+// deliveries the books have long forgotten, and hand them to endpoints that
+// subscribed after them. But everything that was read is as old as the anchor
+// or older, and everything new is younger, since it was stored after the
+// roll-back. So reading goes on with the first message that was stored less
+// than [Overlap] before the anchor: the overlap forgives a clock that is behind
+// after the power cut, and events in it are recognised by their id. Without an
+// anchor reading begins at the first message. A clock that is behind by more than the
+// overlap can hide new events; reading the stream again against the books finds
+// them.
+//
+// Errors wrap [stream.ErrNoStream] and [stream.ErrUnavailable] as log's do.
 func Next(ctx context.Context, log Log, at Position, o Options) (Batch, error) {
-	return Batch{From: at, To: at}, nil
+	r := reading{log: log, from: at, max: o.Max}
+	if r.max <= 0 {
+		r.max = DefaultMax
+	}
+	if !o.Verify && !at.Created.IsZero() {
+		b, ok, err := r.trusting(ctx)
+		if err != nil || ok {
+			return b, err
+		}
+	}
+	// The stream can be replaced between the questions; the answers count only
+	// if it was the same one before and after them.
+	const tries = 3
+	for range tries {
+		b, ok, err := r.verified(ctx)
+		if err != nil || ok {
+			return b, err
+		}
+	}
+	return Batch{}, fmt.Errorf("read %s after %d: the stream was replaced %d times meanwhile: %w",
+		at.Stream, at.Seq, tries, stream.ErrUnavailable)
 }
 
-// Lag is how many events the position is behind the stream.
-func Lag(p Position, s stream.State) uint64 { return 0 }
+// reading is one call of Next.
+type reading struct {
+	log  Log
+	from Position
+	max  int
+}
+
+// trusting reads on without a question. It is not ok when the answer has missing
+// sequences or an end before the position, which only the stream's state can explain.
+func (r reading) trusting(ctx context.Context) (Batch, bool, error) {
+	at := r.from
+	msgs, last, err := r.read(ctx, at.Seq+1, r.max)
+	if err != nil {
+		return Batch{}, false, err
+	}
+	if len(msgs) == 0 && (last == 0 || last == at.Seq) {
+		return Batch{From: at, To: at, Last: at.Seq}, true, nil
+	}
+	if len(msgs) == 0 || msgs[0].Seq != at.Seq+1 {
+		return Batch{}, false, nil
+	}
+	return r.batch(at, Same, msgs, last), true, nil
+}
+
+// verified reads after it has compared the stream with the position. It is not
+// ok when the stream was replaced meanwhile.
+func (r reading) verified(ctx context.Context) (Batch, bool, error) {
+	before, err := r.state(ctx)
+	if err != nil {
+		return Batch{}, false, err
+	}
+	p, err := r.place(ctx, before)
+	if err != nil {
+		return Batch{}, false, err
+	}
+	msgs, last := p.msgs, p.last
+	if !p.read && before.Last > p.to.Seq {
+		if msgs, last, err = r.read(ctx, p.to.Seq+1, r.max); err != nil {
+			return Batch{}, false, err
+		}
+	}
+	after := before
+	if p.read || len(msgs) > 0 {
+		if after, err = r.state(ctx); err != nil {
+			return Batch{}, false, err
+		}
+		if !after.Created.Equal(before.Created) || after.Last < before.Last {
+			return Batch{}, false, nil
+		}
+	}
+	b := r.batch(p.to, p.change, msgs, max(last, after.Last))
+	if first := firstAvailable(after, msgs); first > p.to.Seq+1 {
+		b.Gaps = []Gap{{Incarnation: p.to.Incarnation, From: p.to.Seq + 1, To: first - 1}}
+		if len(msgs) == 0 { // the position goes over the gap
+			b.To.Seq, b.To.Anchor = first-1, time.Time{}
+			if b.To.Seq == after.Last {
+				b.To.Anchor = after.LastTime
+			}
+		}
+	}
+	return b, true, nil
+}
+
+// place is where reading goes on, and what was read on the way to knowing it.
+type place struct {
+	to     Position
+	change Change
+	read   bool // msgs and last are what follows to
+	msgs   []stream.Message
+	last   stream.Seq
+}
+
+// place compares the stream with the position.
+func (r reading) place(ctx context.Context, s stream.State) (place, error) {
+	to := r.from
+	switch {
+	case to.Created.IsZero():
+		to.Created = s.Created
+		to.Incarnation = max(to.Incarnation, 1)
+		if to.Seq = min(to.Seq, s.Last); to.Seq == 0 {
+			to.Seq = beforeFirst(s)
+		}
+		return place{to: to}, nil
+	case !to.Created.Equal(s.Created):
+		to.Created = s.Created
+		to.Incarnation++
+		to.Seq, to.Anchor = beforeFirst(s), time.Time{}
+		return place{to: to, change: Recreated}, nil
+	case s.Last < to.Seq:
+		return r.regressed(ctx, s)
+	case to.Anchor.IsZero() || to.Seq < s.First || s.Last == to.Seq && s.LastTime.Equal(to.Anchor):
+		return place{to: to}, nil // nothing to compare with, or the usual: nothing has happened
+	}
+	msgs, last, err := r.read(ctx, to.Seq, r.max+1)
+	switch {
+	case err != nil:
+		return place{}, err
+	case len(msgs) == 0 || msgs[0].Seq != to.Seq: // the anchor's message is gone
+		return place{to: to, read: true, msgs: msgs[:min(len(msgs), r.max)], last: last}, nil
+	case !msgs[0].Time.Equal(to.Anchor):
+		return r.regressed(ctx, s)
+	}
+	return place{to: to, read: true, msgs: msgs[1:], last: last}, nil
+}
+
+// regressed finds where reading goes on in a stream that was rolled back: after
+// the last message that is certainly old. The times in a stream ascend, so it is
+// found by halving.
+func (r reading) regressed(ctx context.Context, s stream.State) (place, error) {
+	to := r.from
+	to.Incarnation++
+	to.Seq, to.Anchor = beforeFirst(s), time.Time{}
+	if r.from.Anchor.IsZero() {
+		return place{to: to, change: Regressed}, nil
+	}
+	old := r.from.Anchor.Add(-Overlap) // stored until then: read before the roll-back
+	for end := s.Last + 1; to.Seq+1 < end; {
+		mid := to.Seq + 1 + (end-to.Seq-1)/2
+		msgs, _, err := r.read(ctx, mid, 1)
+		if err != nil {
+			return place{}, err
+		}
+		if len(msgs) > 0 && msgs[0].Seq < end && !msgs[0].Time.After(old) {
+			to.Seq, to.Anchor = msgs[0].Seq, msgs[0].Time
+		} else {
+			end = mid
+		}
+	}
+	return place{to: to, change: Regressed}, nil
+}
+
+func (r reading) batch(to Position, change Change, msgs []stream.Message, last stream.Seq) Batch {
+	b := Batch{From: r.from, To: to, Change: change, Messages: msgs, Last: last}
+	if n := len(msgs); n > 0 {
+		b.To.Seq, b.To.Anchor = msgs[n-1].Seq, msgs[n-1].Time
+		b.More = b.Last > b.To.Seq
+	}
+	b.Last = max(b.Last, b.To.Seq)
+	return b
+}
+
+func (r reading) state(ctx context.Context) (stream.State, error) {
+	s, err := r.log.State(ctx, r.from.Stream)
+	if err != nil {
+		return s, fmt.Errorf("compare %s with its cursor at %d: %w", r.from.Stream, r.from.Seq, err)
+	}
+	return s, nil
+}
+
+func (r reading) read(ctx context.Context, from stream.Seq, max int) ([]stream.Message, stream.Seq, error) {
+	msgs, last, err := r.log.Read(ctx, r.from.Stream, from, max)
+	if err != nil {
+		return nil, 0, fmt.Errorf("read %s from %d: %w", r.from.Stream, from, err)
+	}
+	return msgs, last, nil
+}
+
+// beforeFirst is the sequence before the stream's first one.
+func beforeFirst(s stream.State) stream.Seq { return max(s.First, 1) - 1 }
+
+// firstAvailable is the first sequence that could still be read: messages that
+// were read and have gone since were available.
+func firstAvailable(s stream.State, msgs []stream.Message) stream.Seq {
+	if len(msgs) > 0 {
+		return min(s.First, msgs[0].Seq)
+	}
+	return s.First
+}
+
+// Lag is how many messages the stream still has after the position; where the
+// stream was replaced it is a guess. Holes can make it too high by as many as
+// there are, never too low.
+func Lag(p Position, s stream.State) uint64 {
+	after := max(p.Seq, beforeFirst(s))
+	if s.Last <= after {
+		return 0
+	}
+	return min(uint64(s.Last-after), s.Messages)
+}

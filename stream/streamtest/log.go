@@ -29,8 +29,9 @@ type Log struct {
 	// OnAppend hears of each message that was stored, in the order of its
 	// stream, with no lock held: the wake-up.
 	OnAppend func(name string, seq stream.Seq, at time.Time)
-	// WakeEarly makes a wake-up come before its message can be read: appended
-	// messages stay invisible to State and Read until OnAppend has returned, plus one more Read of their stream that ends without them.
+	// WakeEarly makes wake-ups come before their messages can be read, as a
+	// replica does that lags behind: what was appended since the last Read is
+	// hidden from the next one. State knows of it.
 	WakeEarly bool
 
 	mu      sync.Mutex
@@ -47,7 +48,7 @@ type memory struct {
 	last     stream.Seq
 	lastTime time.Time
 	messages []stream.Message // ascending
-	hidden   stream.Seq       // messages from here on cannot be read yet; 0: all can
+	hidden   stream.Seq       // the next Read does not see messages from here on; 0: it sees all
 }
 
 // Create makes a stream, which must not exist. Without subjects it binds what
@@ -187,9 +188,9 @@ func (l *Log) Read(ctx context.Context, name string, from stream.Seq, max int) (
 	if err != nil {
 		return nil, 0, err
 	}
-	readable := s.messages
+	readable, last := s.messages, s.last
 	if s.hidden > 0 {
-		readable = readable[:s.index(s.hidden)]
+		readable, last = readable[:s.index(s.hidden)], s.hidden-1
 		s.hidden = 0
 	}
 	i := sort.Search(len(readable), func(i int) bool { return readable[i].Seq >= from })
@@ -197,7 +198,7 @@ func (l *Log) Read(ctx context.Context, name string, from stream.Seq, max int) (
 	if len(readable) == 0 {
 		return nil, 0, nil
 	}
-	return slices.Clone(readable), s.last, nil
+	return slices.Clone(readable), last, nil
 }
 
 func (l *Log) ask(ctx context.Context, doing, name string) (*memory, error) {
