@@ -118,7 +118,7 @@ func (l *Lanes) send(t *Ticket, target *Target, number int) (o Outcome) {
 			o = Outcome{Class: Ours, Error: fmt.Sprintf("%s: %v", panicked, p)}
 		}
 	}()
-	return l.o.Send(l.ctx, target, t.Payload, t.Key.ID(t.Payload.Stored), number, l.now())
+	return l.o.Send(l.ctx, target, t.Payload, t.Key, number, l.now())
 }
 
 const panicked = "internal error"

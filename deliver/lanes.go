@@ -28,7 +28,7 @@ type LanesOptions struct {
 	// Send makes one request and says what came of it. It returns soon after
 	// ctx ends, with an outcome of class Ours, and otherwise within the
 	// target's timeout.
-	Send func(ctx context.Context, t *Target, p *Payload, id string, attempt int, now time.Time) Outcome
+	Send func(ctx context.Context, t *Target, p *Payload, k Key, attempt int, now time.Time) Outcome
 
 	MaxInFlight int   // requests at once, over all lanes; default 12,288
 	MaxTickets  int   // deliveries in memory, over all lanes; default 262,144
