@@ -90,18 +90,15 @@ type reading struct {
 	max  int
 }
 
-// trusting reads on without a question. It is not ok when the answer has missing
-// sequences or an end before the position, which only the stream's state can explain.
+// trusting reads on without a question. It is not ok when the answer begins with
+// missing sequences, which only the stream's state can explain.
 func (r reading) trusting(ctx context.Context) (Batch, bool, error) {
 	at := r.from
 	msgs, last, err := r.read(ctx, at.Seq+1, r.max)
 	if err != nil {
 		return Batch{}, false, err
 	}
-	if len(msgs) == 0 && (last == 0 || last == at.Seq) {
-		return Batch{From: at, To: at, Last: at.Seq}, true, nil
-	}
-	if len(msgs) == 0 || msgs[0].Seq != at.Seq+1 {
+	if len(msgs) > 0 && msgs[0].Seq != at.Seq+1 {
 		return Batch{}, false, nil
 	}
 	return r.batch(at, Same, msgs, last), true, nil
@@ -137,10 +134,7 @@ func (r reading) verified(ctx context.Context) (Batch, bool, error) {
 	if first := firstAvailable(after, msgs); first > p.to.Seq+1 {
 		b.Gaps = []Gap{{Incarnation: p.to.Incarnation, From: p.to.Seq + 1, To: first - 1}}
 		if len(msgs) == 0 { // the position goes over the gap
-			b.To.Seq, b.To.Anchor = first-1, time.Time{}
-			if b.To.Seq == after.Last {
-				b.To.Anchor = after.LastTime
-			}
+			b.To.standBefore(first, after)
 		}
 	}
 	return b, true, nil
@@ -163,13 +157,13 @@ func (r reading) place(ctx context.Context, s stream.State) (place, error) {
 		to.Created = s.Created
 		to.Incarnation = max(to.Incarnation, 1)
 		if to.Seq = min(to.Seq, s.Last); to.Seq == 0 {
-			to.Seq = beforeFirst(s)
+			to.standBefore(s.First, s)
 		}
 		return place{to: to}, nil
 	case !to.Created.Equal(s.Created):
 		to.Created = s.Created
 		to.Incarnation++
-		to.Seq, to.Anchor = beforeFirst(s), time.Time{}
+		to.standBefore(s.First, s)
 		return place{to: to, change: Recreated}, nil
 	case s.Last < to.Seq:
 		return r.regressed(ctx, s)
@@ -194,7 +188,7 @@ func (r reading) place(ctx context.Context, s stream.State) (place, error) {
 func (r reading) regressed(ctx context.Context, s stream.State) (place, error) {
 	to := r.from
 	to.Incarnation++
-	to.Seq, to.Anchor = beforeFirst(s), time.Time{}
+	to.standBefore(s.First, s)
 	if r.from.Anchor.IsZero() {
 		return place{to: to, change: Regressed}, nil
 	}
@@ -205,7 +199,7 @@ func (r reading) regressed(ctx context.Context, s stream.State) (place, error) {
 		if err != nil {
 			return place{}, err
 		}
-		if len(msgs) > 0 && msgs[0].Seq < end && !msgs[0].Time.After(old) {
+		if len(msgs) > 0 && !msgs[0].Time.After(old) {
 			to.Seq, to.Anchor = msgs[0].Seq, msgs[0].Time
 		} else {
 			end = mid
@@ -240,8 +234,15 @@ func (r reading) read(ctx context.Context, from stream.Seq, max int) ([]stream.M
 	return msgs, last, nil
 }
 
-// beforeFirst is the sequence before the stream's first one.
-func beforeFirst(s stream.State) stream.Seq { return max(s.First, 1) - 1 }
+// standBefore puts the position before seq, where no message is to be read. If
+// the stream has stored nothing since, it still says when what was there was
+// stored, which is an anchor too.
+func (p *Position) standBefore(seq stream.Seq, s stream.State) {
+	p.Seq, p.Anchor = max(seq, 1)-1, time.Time{}
+	if p.Seq == s.Last {
+		p.Anchor = s.LastTime
+	}
+}
 
 // firstAvailable is the first sequence that could still be read: messages that
 // were read and have gone since were available.
@@ -256,7 +257,7 @@ func firstAvailable(s stream.State, msgs []stream.Message) stream.Seq {
 // stream was replaced it is a guess. Holes can make it too high by as many as
 // there are, never too low.
 func Lag(p Position, s stream.State) uint64 {
-	after := max(p.Seq, beforeFirst(s))
+	after := max(p.Seq, max(s.First, 1)-1)
 	if s.Last <= after {
 		return 0
 	}

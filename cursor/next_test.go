@@ -135,6 +135,9 @@ func TestNext(t *testing.T) {
 		{name: "REL-20 the anchor is gone and was the newest", happen: func(w *world) { w.DeleteMessage(name, 10) }, o: verify,
 			want: seen{Incarnation: 1, To: 10, Last: 10}},
 
+		{name: "REL-20 the anchor is gone, in parts", happen: func(w *world) { w.add(3); w.DeleteMessage(name, 10) }, o: cursor.Options{Max: 2, Verify: true},
+			want: seen{Incarnation: 1, Seqs: seqs(11, 12), To: 12, Last: 13, More: true}},
+
 		{name: "purged up to the position: no gap", happen: func(w *world) { w.add(3); w.PurgeTo(name, 11) }, o: verify,
 			want: seen{Incarnation: 1, Seqs: seqs(11, 13), To: 13, Last: 13}},
 		{name: "REL-16 purged behind the position", happen: func(w *world) { w.add(5); w.PurgeTo(name, 14) }, o: verify,
@@ -352,16 +355,33 @@ func TestNextWhileTheStreamChanges(t *testing.T) {
 					w.PurgeTo(name, 9)
 				}
 			}}
-			for _, o := range []cursor.Options{{Verify: true}} {
-				b, err := cursor.Next(t.Context(), m, w.at, o)
-				if err != nil {
-					t.Fatal(err)
+			b, err := cursor.Next(t.Context(), m, w.at, cursor.Options{Verify: true})
+			if err != nil {
+				t.Fatal(err)
+			}
+			got, before := see(b), seen{Incarnation: 1, Seqs: seqs(6, 10), To: 10, Last: 10}
+			after := seen{Incarnation: 1, Gaps: []cursor.Gap{{Incarnation: 1, From: 6, To: 8}}, Seqs: seqs(9, 10), To: 10, Last: 10}
+			if !cmp.Equal(got, before) && !cmp.Equal(got, after) {
+				t.Errorf("got %+v", got)
+			}
+		})
+		t.Run(fmt.Sprintf("rolled back before call %d", call), func(t *testing.T) {
+			w := newWorld(t)
+			w.add(10)
+			w.next(cursor.Options{Max: 5})
+			m := &meddler{Log: w.Log, before: func(n int) {
+				if n == call {
+					w.Rollback(name, 4)
 				}
-				got, before := see(b), seen{Incarnation: 1, Seqs: seqs(6, 10), To: 10, Last: 10}
-				after := seen{Incarnation: 1, Gaps: []cursor.Gap{{Incarnation: 1, From: 6, To: 8}}, Seqs: seqs(9, 10), To: 10, Last: 10}
-				if !cmp.Equal(got, before) && !cmp.Equal(got, after) {
-					t.Errorf("got %+v", got)
-				}
+			}}
+			b, err := cursor.Next(t.Context(), m, w.at, cursor.Options{Verify: true})
+			if err != nil {
+				t.Fatal(err)
+			}
+			got, old := see(b), seen{Incarnation: 1, Seqs: seqs(6, 10), To: 10, Last: 10}
+			after := seen{Incarnation: 2, Change: cursor.Regressed, Seqs: seqs(1, 4), To: 4, Last: 4}
+			if !cmp.Equal(got, after) && !(call == 4 && cmp.Equal(got, old)) {
+				t.Errorf("got %+v", got)
 			}
 		})
 	}

@@ -44,10 +44,9 @@ type Log struct {
 type memory struct {
 	created  time.Time
 	subjects []string
-	first    stream.Seq // of the oldest message; last+1 when there is none
-	last     stream.Seq
-	lastTime time.Time
-	messages []stream.Message // ascending
+	stored   []time.Time      // of every message ever stored; the one at Seq 1 is first
+	messages []stream.Message // those that are there, ascending
+	bytes    uint64           // of messages
 	hidden   stream.Seq       // the next Read does not see messages from here on; 0: it sees all
 }
 
@@ -69,7 +68,7 @@ func (l *Log) Create(name string, subjects ...string) {
 	if l.streams == nil {
 		l.streams = make(map[string]*memory)
 	}
-	l.streams[name] = &memory{created: l.stamp(), subjects: subjects, first: 1}
+	l.streams[name] = &memory{created: l.stamp(), subjects: subjects}
 }
 
 // Delete removes a stream and all that it holds. Create makes it anew, with
@@ -91,10 +90,10 @@ func (l *Log) Append(subject string, header stream.Header, data []byte) stream.S
 		return 0
 	}
 	at := l.stamp()
-	s.last++
-	s.lastTime = at
-	s.messages = append(s.messages, stream.Message{Subject: subject, Seq: s.last, Time: at, Header: header, Data: data})
-	seq := s.last
+	s.stored = append(s.stored, at)
+	seq := s.last()
+	s.messages = append(s.messages, stream.Message{Subject: subject, Seq: seq, Time: at, Header: header, Data: data})
+	s.bytes += size(s.messages[len(s.messages)-1])
 	if l.WakeEarly && s.hidden == 0 {
 		s.hidden = seq
 	}
@@ -115,8 +114,7 @@ func (l *Log) DeleteMessage(name string, seq stream.Seq) bool {
 	if i == len(s.messages) || s.messages[i].Seq != seq {
 		return false
 	}
-	s.messages = slices.Delete(s.messages, i, i+1)
-	s.setFirst()
+	s.drop(i, i+1)
 	return true
 }
 
@@ -125,8 +123,7 @@ func (l *Log) PurgeTo(name string, seq stream.Seq) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	s := l.stream(name)
-	s.messages = slices.Delete(s.messages, 0, s.index(seq))
-	s.setFirst()
+	s.drop(0, s.index(seq))
 }
 
 // Rollback takes the stream back to when seq was its newest message, as a power
@@ -136,15 +133,11 @@ func (l *Log) Rollback(name string, seq stream.Seq) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	s := l.stream(name)
-	if seq >= s.last {
+	if seq >= s.last() {
 		return
 	}
-	s.messages = slices.Delete(s.messages, s.index(seq+1), len(s.messages))
-	s.last, s.lastTime, s.hidden = seq, time.Time{}, 0
-	if n := len(s.messages); n > 0 {
-		s.lastTime = s.messages[n-1].Time
-	}
-	s.setFirst()
+	s.drop(s.index(seq+1), len(s.messages))
+	s.stored, s.hidden = s.stored[:seq], 0
 }
 
 // SetDown makes every call that needs the broker fail with
@@ -171,11 +164,14 @@ func (l *Log) State(ctx context.Context, name string) (stream.State, error) {
 		return stream.State{}, err
 	}
 	st := stream.State{
-		Name: name, Created: s.created, First: s.first, Last: s.last, LastTime: s.lastTime,
-		Messages: uint64(len(s.messages)), Subjects: slices.Clone(s.subjects),
+		Name: name, Created: s.created, First: s.last() + 1, Last: s.last(),
+		Messages: uint64(len(s.messages)), Bytes: s.bytes, Subjects: slices.Clone(s.subjects),
 	}
-	for _, m := range s.messages {
-		st.Bytes += uint64(len(m.Subject) + len(m.Data))
+	if len(s.stored) > 0 {
+		st.LastTime = s.stored[len(s.stored)-1]
+	}
+	if len(s.messages) > 0 {
+		st.First = s.messages[0].Seq
 	}
 	return st, nil
 }
@@ -188,7 +184,7 @@ func (l *Log) Read(ctx context.Context, name string, from stream.Seq, max int) (
 	if err != nil {
 		return nil, 0, err
 	}
-	readable, last := s.messages, s.last
+	readable, last := s.messages, s.last()
 	if s.hidden > 0 {
 		readable, last = readable[:s.index(s.hidden)], s.hidden-1
 		s.hidden = 0
@@ -224,8 +220,17 @@ func (l *Log) stream(name string) *memory {
 
 // bound is the stream that binds the subject.
 func (l *Log) bound(subject string) (string, *memory) {
+	covered := func(s *memory) bool {
+		return slices.ContainsFunc(s.subjects, func(b string) bool { return covers(b, subject) })
+	}
+	if words := strings.SplitN(subject, ".", 3); len(words) == 3 { // the usual name, without a search
+		name := stream.Names{Prefix: words[0]}.Stream(words[1])
+		if s := l.streams[name]; s != nil && covered(s) {
+			return name, s
+		}
+	}
 	for name, s := range l.streams {
-		if slices.ContainsFunc(s.subjects, func(b string) bool { return covers(b, subject) }) {
+		if covered(s) {
 			return name, s
 		}
 	}
@@ -265,9 +270,14 @@ func (s *memory) index(seq stream.Seq) int {
 	return sort.Search(len(s.messages), func(i int) bool { return s.messages[i].Seq >= seq })
 }
 
-func (s *memory) setFirst() {
-	s.first = s.last + 1
-	if len(s.messages) > 0 {
-		s.first = s.messages[0].Seq
+// drop removes messages[i:j].
+func (s *memory) drop(i, j int) {
+	for _, m := range s.messages[i:j] {
+		s.bytes -= size(m)
 	}
+	s.messages = slices.Delete(s.messages, i, j)
 }
+
+func size(m stream.Message) uint64 { return uint64(len(m.Subject) + len(m.Data)) }
+
+func (s *memory) last() stream.Seq { return stream.Seq(len(s.stored)) }
