@@ -9,10 +9,6 @@ import (
 	"github.com/grapnel-hooks/grapnel/stream"
 )
 
-// maxPattern is the longest pattern that can be subscribed to, in bytes: as
-// long as an event type can be (contract, section 1).
-const maxPattern = 128
-
 // Set is the subscriptions of one organization, compiled so that matching an
 // event costs a few map lookups and the length of the answer, however many
 // endpoints there are. It is immutable and safe for concurrent use.
@@ -95,9 +91,9 @@ func (s *Set) Version() int64 { return s.version }
 // those that carry it. An event must come after the start of the subscription:
 // at a later sequence of the same incarnation, or in a later incarnation.
 func (s *Set) Match(ev *stream.Event, incarnation int, dst []int64) []int64 {
-	// A type of maxPattern bytes has at most maxPattern/2 tokens, thus as many
+	// A type of MaxType bytes has at most half as many tokens, thus as many
 	// stems and one more, each in two scopes.
-	var buf [maxPattern + 2][]span
+	var buf [stream.MaxType + 2][]span
 	lists := s.collect(buf[:0], "", ev.Workspace)
 	for i := range len(ev.Type) {
 		if ev.Type[i] == '.' {
@@ -142,34 +138,16 @@ func (s *Set) collect(lists [][]span, stem, workspace string) [][]span {
 }
 
 // CheckPattern says why nobody can subscribe to p, or nil. Legal are an event
-// type (invoice.paid), every type (*), and a prefix at a dot (invoice.*), which
-// is any type below it, at any depth, but not invoice itself; at most 128
-// bytes (contract, section 3).
+// type (invoice.paid), every type (*), and a prefix that ends at a dot
+// (invoice.*): any type below it, at any depth, but not invoice itself
+// (contract, section 3).
 func CheckPattern(p string) error {
 	if p == "*" {
 		return nil
 	}
-	if len(p) > maxPattern {
-		return fmt.Errorf("event type pattern of %d bytes: longer than %d", len(p), maxPattern)
+	typ := strings.TrimSuffix(p, ".*")
+	if strings.Contains(typ, "*") {
+		return fmt.Errorf("event type pattern %.150q: * stands alone, or once at the end after a dot", p)
 	}
-	for token := range strings.SplitSeq(strings.TrimSuffix(p, ".*"), ".") {
-		if token == "" {
-			return fmt.Errorf("event type pattern %q: an empty name between dots", p)
-		}
-		if i := strings.IndexFunc(token, illegal); i >= 0 {
-			if token[i] == '*' {
-				return fmt.Errorf("event type pattern %q: * stands alone or at the end, after a dot", p)
-			}
-			return fmt.Errorf("event type pattern %q: names are made of A-Z, a-z, 0-9, _ and -", p)
-		}
-	}
-	return nil
-}
-
-func illegal(r rune) bool {
-	switch {
-	case 'a' <= r && r <= 'z', 'A' <= r && r <= 'Z', '0' <= r && r <= '9', r == '_', r == '-':
-		return false
-	}
-	return true
+	return stream.CheckType(typ)
 }

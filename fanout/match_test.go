@@ -105,7 +105,7 @@ func TestMatchAllocatesNothing(t *testing.T) {
 }
 
 func TestCheckPattern(t *testing.T) {
-	long := strings.Repeat("a", maxPattern)
+	long := strings.Repeat("a", stream.MaxType)
 	for _, p := range []string{
 		"*", "invoice.paid", "invoice.*", "lead_won", "crm.company.types_changed", "a.b.c.*", "A-1.*", long,
 		// The catalogues of the platforms that came before.
