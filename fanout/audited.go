@@ -33,7 +33,8 @@ type Audited interface {
 // when it was changed, disabled or deleted.
 type Span struct {
 	Subscription
-	UntilIncarnation int        // 0: still open
+	Ended            bool       // else UntilIncarnation and Until mean nothing
+	UntilIncarnation int        // 0: before the stream was ever read
 	Until            stream.Seq // inclusive
 }
 

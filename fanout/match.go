@@ -32,11 +32,12 @@ type want struct {
 type span struct {
 	row   int64
 	after place
-	until place // inclusive; zero: still open
+	ended bool
+	until place // inclusive, when ended
 }
 
 func (s span) covers(p place) bool {
-	return s.after.less(p) && (s.until == place{} || !s.until.less(p))
+	return s.after.less(p) && (!s.ended || !s.until.less(p))
 }
 
 // place is a sequence in one incarnation of an org's stream.
@@ -73,6 +74,7 @@ func compile(version int64, spans []Span) *Set {
 			set.lists[w] = append(set.lists[w], span{
 				row:   s.Endpoint,
 				after: place{s.Incarnation, s.From},
+				ended: s.Ended,
 				until: place{s.UntilIncarnation, s.Until},
 			})
 		}
