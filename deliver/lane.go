@@ -122,9 +122,6 @@ func (n *lane) offer(ts []Ticket) {
 }
 
 func (n *lane) push(f *front, t Ticket) {
-	if _, ok := n.held[t.Event]; ok {
-		return
-	}
 	n.held[t.Event] = struct{}{}
 	n.l.queue(&t)
 	f.tickets.push(t)

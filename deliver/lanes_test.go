@@ -23,6 +23,9 @@ type books struct {
 	booked  func([]Record)
 	held    bool // records wait for flush
 	waiting []Record
+	// snapshot, if set, is called when the books have been read and before the
+	// answer is returned.
+	snapshot func()
 }
 
 func newBooks() *books { return &books{rows: map[Key]Ticket{}, done: map[Key]Transition{}} }
@@ -79,15 +82,23 @@ func (b *books) sorted() []Ticket {
 	})
 }
 
-func (b *books) Pending(_ context.Context, from, to Place, endpoints []int64, limit int) ([]Ticket, error) {
+// pending lists all, by place.
+func (b *books) pending() []Ticket {
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	return b.sorted()
+}
+
+func (b *books) Pending(_ context.Context, from, to Place, endpoints []int64, limit int) ([]Ticket, error) {
 	var ts []Ticket
-	for _, t := range b.sorted() {
+	for _, t := range b.pending() {
 		in := !t.Place().Less(from) && !to.Less(t.Place()) && (endpoints == nil || slices.Contains(endpoints, t.Endpoint))
 		if in && len(ts) < limit {
 			ts = append(ts, t)
 		}
+	}
+	if b.snapshot != nil {
+		b.snapshot()
 	}
 	return ts, nil
 }
@@ -399,6 +410,8 @@ func TestManyRetriesDueInOneMillisecond(t *testing.T) {
 		due := time.Now().Add(time.Second).UnixMilli()
 		const n = 2*pageRows + 10
 		r.books.add(1, upTo(n)...)
+		r.books.add(2, n+1) // beyond what one read brings
+		r.endpoint(2)
 		for k, row := range r.books.rows {
 			row.Due, row.Attempts = due, 1
 			r.books.rows[k] = row
@@ -409,6 +422,65 @@ func TestManyRetriesDueInOneMillisecond(t *testing.T) {
 		synctest.Wait()
 		r.end()
 		r.wantOnce(1, 1, n)
+		r.wantOnce(2, n+1, n+1)
+	})
+}
+
+func TestBookedWhileTheBooksAreRead(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, 0)
+		answered := make(chan struct{})
+		r.answer = func(_ context.Context, k Key, _ int) Outcome {
+			if k.Event == 1 {
+				<-answered
+			}
+			return Outcome{Class: OK, Status: 200}
+		}
+		r.endpoint(1)
+		r.run()
+		synctest.Wait()
+		r.lanes.Offer(r.books.add(1, 1))
+		synctest.Wait()
+		// Event 1 is in flight when the books are read, and booked before what
+		// was read reaches the lane.
+		var once sync.Once
+		r.books.snapshot = func() {
+			once.Do(func() {
+				close(answered)
+				for len(r.books.pending()) > 0 {
+					time.Sleep(time.Millisecond)
+				}
+			})
+		}
+		r.lanes.Recheck(1)
+		time.Sleep(time.Minute)
+		synctest.Wait()
+		r.end()
+		r.wantOnce(1, 1, 1)
+	})
+}
+
+func TestRetriesAndFreshTakeTurns(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, 0)
+		r.answer = func(_ context.Context, k Key, attempt int) Outcome {
+			time.Sleep(time.Second)
+			if k.Event == 1 && attempt == 1 {
+				return Outcome{Class: HTTP5xx, Status: 500}
+			}
+			return Outcome{Class: OK, Status: 200}
+		}
+		r.endpoint(1, func(e *Endpoint) { e.Concurrency = 1 })
+		r.run()
+		synctest.Wait()
+		r.lanes.Offer(r.books.add(1, upTo(1000)...))
+		time.Sleep(15 * time.Second) // the retry was due after 5
+		synctest.Wait()
+		if n := r.times(1)[1]; n != 2 {
+			t.Errorf("event 1 sent %d times, want 2: its retry does not wait for all fresh ones", n)
+		}
+		r.lanes.Kill()
+		r.end()
 	})
 }
 
