@@ -34,8 +34,12 @@ type Append struct {
 	SchemaVersion string    // "": 1
 	Source        string    // the service that wrote it, or ""
 	Time          time.Time // when it happened; zero: when it is stored
-	TraceParent   string
+	TraceParent   string    // W3C trace context; left out when it has another form
 	TraceState    string
+	// Payload is PayloadData for an organization whose publishers send
+	// envelopes, so that this event is not taken for one. "" leaves the header
+	// out: messages without any header are cheaper to read.
+	Payload Payload
 }
 
 // Ack is the stream's word that an event is stored; with the embedded server's
@@ -181,13 +185,13 @@ func (c *Client) commit(ctx context.Context, name string, msgs []*nats.Msg, fres
 func (c *Client) sift(ctx context.Context, name string, msgs []*nats.Msg, fresh []int, acks []Ack) ([]int, error) {
 	var rest []int
 	for _, i := range fresh {
-		key := msgs[i].Header[nats.MsgIdHdr]
+		key := msgs[i].Header[HeaderMsgID]
 		if len(key) == 0 {
 			rest = append(rest, i)
 			continue
 		}
 		probe := nats.NewMsg(msgs[i].Subject)
-		probe.Header[nats.MsgIdHdr] = key
+		probe.Header[HeaderMsgID] = key
 		probe.Header[nats.ExpectedLastSeqHdr] = []string{"9223372036854775807"}
 		ack, err := c.publish(ctx, probe, name)
 		var ae *apiError
@@ -225,15 +229,28 @@ func (c *Client) message(org string, a Append) (*nats.Msg, error) {
 			m.Header[name] = []string{value}
 		}
 	}
-	set(nats.MsgIdHdr, a.DedupeKey)
-	set("Grapnel-Workspace", a.Workspace)
-	set("Grapnel-Schema-Version", a.SchemaVersion)
-	set("Grapnel-Source", a.Source)
-	if !a.Time.IsZero() {
-		set("Grapnel-Time", a.Time.UTC().Format(time.RFC3339Nano))
+	if a.DedupeKey != "" {
+		if err := CheckDedupeKey(a.DedupeKey); err != nil {
+			return nil, reject(CodeBadHeader, "%v", err)
+		}
+		set(HeaderMsgID, a.DedupeKey)
 	}
-	set("traceparent", a.TraceParent)
-	set("tracestate", a.TraceState)
+	set(HeaderPayload, string(a.Payload))
+	set(HeaderWorkspace, a.Workspace)
+	set(HeaderSchemaVersion, a.SchemaVersion)
+	set(HeaderSource, a.Source)
+	if !a.Time.IsZero() {
+		set(HeaderTime, a.Time.UTC().Format(time.RFC3339Nano))
+	}
+	if validTraceParent(a.TraceParent) {
+		set(HeaderTraceParent, a.TraceParent)
+		if printableASCII(a.TraceState) {
+			set(HeaderTraceState, a.TraceState)
+		}
+	}
+	if a.Payload == PayloadEnvelope {
+		return nil, reject(CodeBadEnvelope, "append the data of the envelope, not the envelope")
+	}
 	d := Decoding{Org: org, Names: c.names, MaxData: c.options.MaxData}
 	if _, err := d.Decode(Message{Subject: m.Subject, Seq: 1, Time: time.Unix(0, 0), Header: Header(m.Header), Data: m.Data}); err != nil {
 		return nil, err

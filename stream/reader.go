@@ -313,7 +313,7 @@ func isStatus(m *nats.Msg) bool {
 			return false
 		case k == headerDescription:
 			size += len(" ") + len(values[0])
-		case k == headerPending || k == headerLastSequence:
+		case k == headerPending, k == headerLastSequence, k == headerSubject:
 			size += len(k) + len(values[0]) + len(": \r\n")
 		default:
 			return false
