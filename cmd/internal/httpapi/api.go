@@ -139,12 +139,12 @@ func (a *api) describeProblems() {
 	}
 }
 
-// orgPath is the path of what belongs to an organization.
-type orgPath struct {
+// OrgPath is the path of what belongs to an organization.
+type OrgPath struct {
 	Org string `path:"org" minLength:"1" maxLength:"64" pattern:"^[A-Za-z0-9_-]+$" patternDescription:"letters, digits, _ or -"`
 }
 
-func (p orgPath) thing() string { return "organization " + p.Org }
+func (p OrgPath) thing() string { return "organization " + p.Org }
 
 // utc is t in UTC, as all times of answers are.
 func utc(t time.Time) time.Time { return t.UTC() }

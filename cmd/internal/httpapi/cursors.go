@@ -4,20 +4,19 @@ import (
 	"context"
 	"math"
 	"net/http"
-	"slices"
 	"strings"
 
 	"github.com/danielgtaylor/huma/v2"
 	"github.com/danielgtaylor/huma/v2/adapters/humago"
 )
 
-type orgPage struct {
-	orgPath
-	page
+type OrgPage struct {
+	OrgPath
+	Page
 }
 
 // place reads the place that the page's cursor stands for.
-func (p orgPage) place(list string) (at Place, err error) {
+func (p OrgPage) place(list string) (at Place, err error) {
 	return at, p.after(list, "%d.%d", &at.Incarnation, &at.Seq)
 }
 
@@ -25,7 +24,7 @@ func (a *api) cursors() {
 	const tag = "cursors"
 	handle(a, route{id: "get-cursor", method: http.MethodGet, path: base + "/orgs/{org}/cursor", tag: tag,
 		summary: "Show how far the organization's stream is fanned out"},
-		func(ctx context.Context, in *orgPath) (*answer[CursorBody], error) {
+		func(ctx context.Context, in *OrgPath) (*answer[CursorBody], error) {
 			c, err := a.svc.Cursor(ctx, in.Org)
 			if err != nil {
 				return nil, err
@@ -34,7 +33,7 @@ func (a *api) cursors() {
 		})
 	handle(a, route{id: "list-cursors", method: http.MethodGet, path: base + "/cursors", tag: tag,
 		summary: "List the cursors of all organizations"},
-		func(ctx context.Context, in *struct{ page }) (*answer[List[CursorBody]], error) {
+		func(ctx context.Context, in *struct{ Page }) (*answer[List[CursorBody]], error) {
 			var after string
 			if err := in.after("cursor", "%s", &after); err != nil {
 				return nil, err
@@ -47,7 +46,7 @@ func (a *api) cursors() {
 		})
 	handle(a, route{id: "list-gaps", method: http.MethodGet, path: base + "/orgs/{org}/gaps", tag: tag,
 		summary: "List sequences that the stream no longer had when the cursor came, newest first"},
-		func(ctx context.Context, in *orgPage) (*answer[List[GapBody]], error) {
+		func(ctx context.Context, in *OrgPage) (*answer[List[GapBody]], error) {
 			before, err := in.place("gap")
 			if err != nil {
 				return nil, err
@@ -62,7 +61,7 @@ func (a *api) cursors() {
 		})
 	handle(a, route{id: "list-rejected", method: http.MethodGet, path: base + "/orgs/{org}/rejected", tag: tag,
 		summary: "List messages that are no events, with the reason, newest first"},
-		func(ctx context.Context, in *orgPage) (*answer[List[RejectedBody]], error) {
+		func(ctx context.Context, in *OrgPage) (*answer[List[RejectedBody]], error) {
 			before, err := in.place("rejected")
 			if err != nil {
 				return nil, err
@@ -130,6 +129,6 @@ func booksBody(b Books) BooksBody {
 		Org: b.Org, Proven: b.Wrong == 0 && len(b.Problems) == 0, Through: uint64(b.Through),
 		Events: b.Events, Endpoints: b.Endpoints, Delivered: b.Delivered, Pending: b.Pending, Dead: b.Dead,
 		Cancelled: b.Cancelled, NotSubscribed: b.NotSubscribed, Duplicates: b.Duplicates, Rejected: b.Rejected,
-		Gated: b.Gated, InGaps: b.InGaps, Wrong: b.Wrong, Problems: slices.Concat([]string{}, b.Problems),
+		Gated: b.Gated, InGaps: b.InGaps, Wrong: b.Wrong, Problems: append([]string{}, b.Problems...),
 	}
 }

@@ -12,15 +12,15 @@ import (
 	"github.com/grapnel-hooks/grapnel/stream"
 )
 
-type deliveryPath struct {
-	orgPath
+type DeliveryPath struct {
+	OrgPath
 	ID string `path:"id" maxLength:"64" doc:"dlv_…"`
 }
 
-func (p deliveryPath) thing() string { return itemThing("delivery", p.ID, p.Org) }
+func (p DeliveryPath) thing() string { return itemThing("delivery", p.ID, p.Org) }
 
 // key is the delivery's key; an id of another form is nobody's.
-func (p deliveryPath) key() (deliver.Key, error) {
+func (p DeliveryPath) key() (deliver.Key, error) {
 	k, err := deliver.ParseID(p.ID)
 	if err != nil {
 		return k, ErrNotFound
@@ -29,8 +29,8 @@ func (p deliveryPath) key() (deliver.Key, error) {
 }
 
 type deliveryQuery struct {
-	orgPath
-	page
+	OrgPath
+	Page
 	Endpoint string    `query:"endpoint_id" maxLength:"64" doc:"ep_…"`
 	Event    string    `query:"event_id" maxLength:"64" doc:"evt_…"`
 	Type     string    `query:"type" maxLength:"130"`
@@ -45,7 +45,7 @@ func (a *api) deliveries() {
 		summary: "List deliveries, those of the newest events first"}, a.listDeliveries)
 	handle(a, route{id: "get-delivery", method: http.MethodGet, path: one, tag: tag,
 		summary: "Show a delivery and its attempts"},
-		func(ctx context.Context, in *deliveryPath) (*answer[DeliveryDetail], error) {
+		func(ctx context.Context, in *DeliveryPath) (*answer[DeliveryDetail], error) {
 			key, err := in.key()
 			if err != nil {
 				return nil, err
@@ -61,7 +61,7 @@ func (a *api) deliveries() {
 		})
 	handle(a, route{id: "retry-delivery", method: http.MethodPost, path: one + "/retry", status: http.StatusAccepted, tag: tag,
 		summary: "Send a delivery again, with a fresh budget of attempts"},
-		func(ctx context.Context, in *deliveryPath) (*answer[DeliveryBody], error) {
+		func(ctx context.Context, in *DeliveryPath) (*answer[DeliveryBody], error) {
 			key, err := in.key()
 			if err != nil {
 				return nil, err

@@ -3,27 +3,26 @@ package httpapi
 import (
 	"context"
 	"net/http"
-	"slices"
 	"time"
 
 	"github.com/grapnel-hooks/grapnel/deliver"
 )
 
-type endpointPath struct {
-	orgPath
+type EndpointPath struct {
+	OrgPath
 	ID string `path:"id" maxLength:"64" doc:"ep_…"`
 }
 
-func (p endpointPath) thing() string { return itemThing("endpoint", p.ID, p.Org) }
+func (p EndpointPath) thing() string { return itemThing("endpoint", p.ID, p.Org) }
 
 type endpointCreate struct {
-	orgPath
-	body[EndpointCreate]
+	OrgPath
+	Write[EndpointCreate]
 }
 
 type endpointUpdate struct {
-	endpointPath
-	body[EndpointUpdate]
+	EndpointPath
+	Write[EndpointUpdate]
 }
 
 func (a *api) endpoints() {
@@ -33,8 +32,8 @@ func (a *api) endpoints() {
 	handle(a, route{id: "list-endpoints", method: http.MethodGet, path: all, tag: tag,
 		summary: "List the endpoints, oldest first"},
 		func(ctx context.Context, in *struct {
-			orgPath
-			page
+			OrgPath
+			Page
 		}) (*answer[List[EndpointBody]], error) {
 			var after string
 			if err := in.after("endpoint", "%s", &after); err != nil {
@@ -49,7 +48,7 @@ func (a *api) endpoints() {
 			}), nil
 		})
 	handle(a, route{id: "get-endpoint", method: http.MethodGet, path: one, tag: tag, summary: "Show an endpoint"},
-		func(ctx context.Context, in *endpointPath) (*answer[EndpointBody], error) {
+		func(ctx context.Context, in *EndpointPath) (*answer[EndpointBody], error) {
 			e, err := a.svc.Endpoint(ctx, in.Org, in.ID)
 			if err != nil {
 				return nil, err
@@ -60,7 +59,7 @@ func (a *api) endpoints() {
 		summary: "Change, enable or disable an endpoint"}, a.changeEndpoint)
 	handle(a, route{id: "remove-endpoint", method: http.MethodDelete, path: one, status: http.StatusNoContent, tag: tag,
 		summary: "Remove an endpoint and cancel its pending deliveries"},
-		func(ctx context.Context, in *endpointPath) (*struct{}, error) {
+		func(ctx context.Context, in *EndpointPath) (*struct{}, error) {
 			return &struct{}{}, a.svc.RemoveEndpoint(ctx, in.Org, in.ID)
 		})
 }
@@ -139,7 +138,7 @@ func endpointBody(e deliver.Endpoint) EndpointBody {
 	initial, longest := Duration(e.Retry.Initial), Duration(e.Retry.MaxInterval)
 	b := EndpointBody{
 		ID: e.ID, Org: e.Org, URL: e.URL, Description: e.Description,
-		EventTypes:  slices.Concat([]string{}, e.EventTypes),
+		EventTypes:  append([]string{}, e.EventTypes...),
 		TimeoutMS:   int(e.Timeout / time.Millisecond),
 		Retry:       Retry{Initial: &initial, Multiplier: &e.Retry.Multiplier, MaxInterval: &longest, Attempts: &e.Retry.Attempts},
 		Concurrency: e.Concurrency, Disabled: !e.Enabled(), DisabledReason: e.DisabledReason,

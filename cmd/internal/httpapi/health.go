@@ -10,6 +10,7 @@ import (
 func health(mux *http.ServeMux, o Options, details bool) {
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) {
 		h := o.Service.Health()
+		h.Degraded = nil // restarting would not bring the broker back
 		writeHealth(w, healthBody(h, h.Alive, details))
 	})
 	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) {

@@ -4,16 +4,15 @@ import (
 	"context"
 	"fmt"
 	"net/http"
-	"slices"
 )
 
-type orgCreate struct{ body[OrgCreate] }
+type orgCreate struct{ Write[OrgCreate] }
 
 func (in *orgCreate) thing() string { return "organization " + in.Body.ID }
 
 type orgUpdate struct {
-	orgPath
-	body[OrgUpdate]
+	OrgPath
+	Write[OrgUpdate]
 }
 
 func (a *api) orgs() {
@@ -30,7 +29,7 @@ func (a *api) orgs() {
 		})
 	handle(a, route{id: "list-orgs", method: http.MethodGet, path: base + "/orgs", tag: tag,
 		summary: "List the organizations by id"},
-		func(ctx context.Context, in *struct{ page }) (*answer[List[OrgBody]], error) {
+		func(ctx context.Context, in *struct{ Page }) (*answer[List[OrgBody]], error) {
 			var after string
 			if err := in.after("org", "%s", &after); err != nil {
 				return nil, err
@@ -42,7 +41,7 @@ func (a *api) orgs() {
 			return listed(all, in.Limit, orgBody, func(o Org) *string { return cursorAt("org", "%s", o.ID) }), nil
 		})
 	handle(a, route{id: "get-org", method: http.MethodGet, path: one, tag: tag, summary: "Show an organization"},
-		func(ctx context.Context, in *orgPath) (*answer[OrgBody], error) {
+		func(ctx context.Context, in *OrgPath) (*answer[OrgBody], error) {
 			o, err := a.svc.Org(ctx, in.Org)
 			if err != nil {
 				return nil, err
@@ -59,7 +58,7 @@ func (a *api) orgs() {
 		})
 	handle(a, route{id: "remove-org", method: http.MethodDelete, path: one, status: http.StatusNoContent, tag: tag,
 		summary: "Remove an organization that has no endpoints; its stream stays"},
-		func(ctx context.Context, in *orgPath) (*struct{}, error) {
+		func(ctx context.Context, in *OrgPath) (*struct{}, error) {
 			return &struct{}{}, a.svc.RemoveOrg(ctx, in.Org)
 		})
 }
@@ -67,7 +66,7 @@ func (a *api) orgs() {
 func orgBody(o Org) OrgBody {
 	return OrgBody{
 		ID: o.ID, Name: o.Name, Plan: o.Plan, Payload: o.Payload,
-		Subjects: slices.Concat([]string{}, o.Subjects), CreatedAt: utc(o.CreatedAt),
+		Subjects: append([]string{}, o.Subjects...), CreatedAt: utc(o.CreatedAt),
 	}
 }
 

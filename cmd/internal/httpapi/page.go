@@ -7,15 +7,16 @@ import (
 	"strings"
 )
 
-// page is the query of every list.
-type page struct {
+// Page is the query of every list. Like the other parts of inputs it is exported
+// because huma passes over what is not.
+type Page struct {
 	Limit  int    `query:"limit" minimum:"1" maximum:"250" default:"50" doc:"How many at most"`
 	Cursor string `query:"cursor" maxLength:"200" doc:"next_cursor of the page before"`
 }
 
 // after reads the place that a cursor of the named list stands for, in the verbs of
 // fmt.Sscanf. Without a cursor it leaves the place as it is.
-func (p page) after(list, format string, place ...any) error {
+func (p Page) after(list, format string, place ...any) error {
 	if p.Cursor == "" {
 		return nil
 	}
@@ -31,7 +32,7 @@ func (p page) after(list, format string, place ...any) error {
 	return bad
 }
 
-// cursorAt is the cursor that page.after reads.
+// cursorAt is the cursor that Page.after reads.
 func cursorAt(list, format string, place ...any) *string {
 	s := base64.RawURLEncoding.EncodeToString([]byte(list + ":" + fmt.Sprintf(format, place...)))
 	return &s

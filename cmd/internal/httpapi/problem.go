@@ -112,7 +112,7 @@ func problemOf(ctx context.Context, log *slog.Logger, operation, thing, place st
 	case errors.Is(err, ErrExists):
 		return newProblem(http.StatusConflict, thing+" exists already")
 	case errors.Is(err, ErrState):
-		return newProblem(http.StatusConflict, err.Error())
+		return newProblem(http.StatusConflict, strings.TrimSuffix(err.Error(), ": "+ErrState.Error()))
 	case errors.Is(err, stream.ErrNoStream):
 		return newProblem(http.StatusConflict, "the organization's stream does not exist on the broker")
 	case errors.Is(err, ErrGated):
@@ -159,19 +159,21 @@ func shapeProblem(ctx huma.Context, _ string, v any) (any, error) {
 			continue
 		}
 		unknown = unknown || strings.HasPrefix(e.Message, unknownField) || e.Message == unknownParameter
-		p.Errors = append(p.Errors, FieldError{Location: e.Location, Message: plain(e.Message)})
+		p.Errors = append(p.Errors, plain(e))
 	}
 	slices.SortStableFunc(p.Errors, func(a, b FieldError) int { return strings.Compare(a.Location, b.Location) })
 	p.Errors = slices.Compact(p.Errors)
 	switch {
 	case unknown:
 		p.Status, p.Detail = http.StatusBadRequest, "the request has fields that are not known"
-	case m.Detail == "validation failed":
-		p.Detail = "the request cannot be accepted"
-	case m.Status == http.StatusRequestEntityTooLarge:
-		p.Detail = "the body is too large"
 	case m.Status == http.StatusUnsupportedMediaType:
 		p.Detail, p.Errors = "the body must be application/json", nil
+	case m.Status == http.StatusRequestEntityTooLarge:
+		p.Detail = "the body is too large"
+	case m.Status == http.StatusBadRequest && len(p.Errors) > 0:
+		p.Detail = "the body is not JSON that can be taken"
+	case len(p.Errors) > 0:
+		p.Detail = "the request cannot be accepted"
 	}
 	if o, ok := ctx.(*statusOverride); ok {
 		o.status = p.Status
@@ -181,12 +183,46 @@ func shapeProblem(ctx huma.Context, _ string, v any) (any, error) {
 	return q, nil
 }
 
-// plain puts huma's messages in the words of the rest.
-func plain(message string) string {
-	if name, ok := strings.CutPrefix(message, "expected required property "); ok {
-		return strings.TrimSuffix(name, " to be present") + " is required"
+// plain puts huma's words in ours, and a missing field in the place where it
+// should be.
+func plain(e *huma.ErrorDetail) FieldError {
+	if name, ok := strings.CutPrefix(e.Message, "expected required property "); ok {
+		return FieldError{Location: e.Location + "." + strings.TrimSuffix(name, " to be present"), Message: "is required"}
 	}
-	return strings.Replace(message, "expected string to be ", "must be ", 1)
+	message := e.Message
+	for _, w := range words {
+		if rest, ok := strings.CutPrefix(message, w.huma); ok {
+			message = w.ours
+			if strings.HasSuffix(w.ours, " ") {
+				message += strings.ReplaceAll(rest, `"`, "")
+			}
+			break
+		}
+	}
+	return FieldError{Location: e.Location, Message: message}
+}
+
+// words are the beginnings of huma's messages. The rest follows where ours ends
+// with a space; elsewhere it would repeat the value.
+var words = []struct{ huma, ours string }{
+	{"expected duration", "must be a duration, such as 30s or 8h"},
+	{"invalid date/time", "must be an RFC 3339 time, such as 2026-11-21T10:00:00Z"},
+	{"expected string to be RFC 3339 date-time", "must be an RFC 3339 time, such as 2026-11-21T10:00:00Z"},
+	{"expected string to be ", "must be "},
+	{"expected value to be one of ", "must be one of "},
+	{"expected number >= ", "must be at least "},
+	{"expected number <= ", "must be at most "},
+	{"expected length >= 1", "must not be empty"},
+	{"expected length <= ", "must not be longer than "},
+	{"expected array length >= 1", "must not be empty"},
+	{"expected array length <= ", "must not have more entries than "},
+	{"expected integer", "must be an integer"},
+	{"invalid integer", "must be an integer"},
+	{"expected string", "must be a string"},
+	{"expected boolean", "must be true or false"},
+	{"expected number", "must be a number"},
+	{"expected array", "must be an array"},
+	{"expected object", "must be an object"},
 }
 
 // statusOverride lets shapeProblem choose the status after huma chose one.

@@ -21,16 +21,16 @@ const (
 // refused like any unknown field, with a word more.
 var notYet = []string{"format", "headers", "rate_limit", "ordered", "redact", "start"}
 
-// body is the body of a write. Beside what huma checks it refuses what huma
+// Write is the body of a write. Beside what huma checks it refuses what huma
 // lets pass in silence: null for a field that cannot be null, and a field's
 // name in other letters.
-type body[T any] struct {
+type Write[T any] struct {
 	Body    T
 	RawBody []byte
 }
 
 // Resolve implements huma.Resolver.
-func (b *body[T]) Resolve(huma.Context) []error {
+func (b *Write[T]) Resolve(huma.Context) []error {
 	return strictly(reflect.TypeFor[T](), b.RawBody, "body")
 }
 
