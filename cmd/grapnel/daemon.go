@@ -1,0 +1,403 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"net/netip"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/grapnel-hooks/grapnel/cmd/internal/httpapi"
+	"github.com/grapnel-hooks/grapnel/deliver"
+	"github.com/grapnel-hooks/grapnel/fanout"
+	"github.com/grapnel-hooks/grapnel/sqlite"
+	"github.com/grapnel-hooks/grapnel/stream"
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// featureOutgoing is the feature that an org's plan must have (contract, section 3).
+const featureOutgoing = "outgoing_webhooks"
+
+// daemonOptions is what a daemon is made from. It says nothing of how its API
+// is served.
+type daemonOptions struct {
+	Data    string // the directory of everything; the caller holds its lock
+	Prefix  string // of subjects and streams; "": events
+	Version string
+
+	NATSListen string         // embedded server: host:port for publishers, or "off"
+	NATSSync   time.Duration  // embedded server: 0 flushes each append before its ack
+	Broker     stream.Options // external server when its URL is set; Names and Log are filled in
+
+	AllowHTTP bool
+	Allow     []netip.Prefix
+	Plans     map[string][]string // plan → features; nil: every org has every feature
+	MaxData   int                 // bytes of an event's data; 0: 256 KiB
+
+	KeepFinished time.Duration // delivered and cancelled deliveries; 0: 30 days
+	KeepDead     time.Duration // dead ones; 0: 90 days
+
+	MaxInFlight int
+	Sweep       time.Duration
+	Held        bool // fan-out does not begin by itself; see daemon.release
+	Synchronous string
+	Failpoint   func(name string)
+	Log         *slog.Logger
+}
+
+// daemon is the whole walk, wired. Its goroutines all begin in Run.
+type daemon struct {
+	cfg   daemonOptions
+	log   *slog.Logger
+	names stream.Names
+
+	store  *sqlite.Store
+	server *stream.Server // nil with an external broker
+	broker *stream.Client
+	guard  *deliver.Guard
+	sender *deliver.Sender
+	lanes  *deliver.Lanes
+	loop   *fanout.Loop
+
+	registry *prometheus.Registry
+	metrics  *metrics
+	started  time.Time
+	ready    atomic.Bool
+	draining atomic.Bool
+	released chan struct{} // closed when fan-out may begin
+	release  func()
+}
+
+// openDaemon opens the books and reaches the broker, in the order in which
+// each is needed. Nothing is read or sent before Run.
+func openDaemon(ctx context.Context, o daemonOptions) (_ *daemon, err error) {
+	if o.KeepFinished == 0 {
+		o.KeepFinished = 30 * 24 * time.Hour
+	}
+	if o.KeepDead == 0 {
+		o.KeepDead = 90 * 24 * time.Hour
+	}
+	d := &daemon{
+		cfg: o, log: o.Log, names: stream.Names{Prefix: o.Prefix},
+		registry: prometheus.NewRegistry(), started: time.Now(), released: make(chan struct{}),
+	}
+	d.release = sync.OnceFunc(func() { close(d.released) })
+	if !o.Held {
+		d.release()
+	}
+	if err := d.names.Check(); err != nil {
+		return nil, err
+	}
+	defer func() {
+		if err != nil {
+			d.close()
+		}
+	}()
+	d.store, err = sqlite.Open(ctx, sqlite.Options{
+		Dir: o.Data, Log: o.Log, Gated: d.planGated, Failpoint: o.Failpoint, Synchronous: o.Synchronous,
+	})
+	if err != nil {
+		return nil, err
+	}
+	broker := o.Broker
+	broker.Names, broker.Log, broker.MaxData = d.names, o.Log, o.MaxData
+	if broker.URL == "" {
+		d.server, err = stream.StartServer(ctx, stream.ServerOptions{
+			Dir: o.Data + "/nats", Listen: o.NATSListen, SyncInterval: o.NATSSync, Log: o.Log,
+		})
+		if err != nil {
+			return nil, err
+		}
+		broker.Server = d.server
+	}
+	if d.broker, err = stream.Connect(ctx, broker); err != nil {
+		return nil, err
+	}
+
+	d.guard = deliver.NewGuard(o.Allow)
+	d.sender = deliver.NewSender(deliver.SenderOptions{
+		Guard: d.guard, AllowHTTP: o.AllowHTTP, UserAgent: "grapnel/" + o.Version,
+	})
+	d.metrics = newMetrics(d)
+	d.lanes = deliver.NewLanes(deliver.LanesOptions{
+		Books:       d.store,
+		Source:      &fanout.Source{Books: d.store, Log: d.broker, Names: d.names, MaxData: o.MaxData},
+		Send:        d.sender.Send,
+		MaxInFlight: o.MaxInFlight,
+		Observe:     d.observe,
+		Log:         o.Log,
+	})
+	d.loop = fanout.NewLoop(fanout.Options{
+		Books: d.store, Log: d.broker, Lanes: d.lanes, Names: d.names, MaxData: o.MaxData,
+		Sweep: o.Sweep, Failpoint: o.Failpoint, Logger: o.Log,
+	})
+	d.registry.MustRegister(d.metrics)
+	return d, nil
+}
+
+// close undoes openDaemon. Safe on a daemon that was opened in part.
+func (d *daemon) close() {
+	if d.broker != nil {
+		d.broker.Close()
+	}
+	if d.server != nil {
+		d.server.Close()
+	}
+	if d.sender != nil {
+		d.sender.Close()
+	}
+	if d.store != nil {
+		if err := d.store.Close(); err != nil {
+			d.log.Error("closing the books failed", "error", err)
+		}
+	}
+}
+
+// Run walks until ctx ends, then drains: fan-out stops at a batch's end,
+// requests in flight are let end and booked. Everything is closed when it
+// returns.
+//
+// All goroutines of the walk begin here.
+func (d *daemon) Run(ctx context.Context) error {
+	defer d.close()
+	endpoints, err := d.store.AllEndpoints(ctx)
+	if err != nil {
+		return fmt.Errorf("start: %w", err)
+	}
+	for _, ep := range endpoints {
+		if err := d.lanes.Set(ep); err != nil {
+			d.log.Error("endpoint cannot be used", "org", ep.Org, "endpoint", ep.ID, "error", err)
+		}
+	}
+	d.store.OnEndpointChanged(d.endpointChanged)
+
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
+	var failed error
+	var once sync.Once
+	var wg sync.WaitGroup
+	start := func(name string, run func(context.Context) error) {
+		wg.Go(func() {
+			if err := run(ctx); err != nil && !errors.Is(err, context.Canceled) {
+				once.Do(func() { failed = fmt.Errorf("%s: %w", name, err) })
+				stop()
+			}
+		})
+	}
+	start("lanes", d.lanes.Run)
+	start("fan-out", d.fanOut)
+	start("streams", d.findStreams)
+	start("retention", d.retain)
+	d.ready.Store(true)
+	<-ctx.Done()
+	d.draining.Store(true)
+	if n := d.lanes.Stats().InFlight; n > 0 {
+		d.log.Info("stopping: requests in flight are let end", "in_flight", n)
+	}
+	wg.Wait()
+	return failed
+}
+
+func (d *daemon) fanOut(ctx context.Context) error {
+	select {
+	case <-d.released:
+	case <-ctx.Done():
+		return nil
+	}
+	d.broker.OnWake(func(w stream.Wake) { d.loop.Wake(w.Org, w.Seq, w.Time) })
+	d.broker.OnState(func(connected bool) {
+		if connected {
+			d.loop.SweepAll()
+		}
+	})
+	return d.loop.Run(ctx)
+}
+
+// endpointChanged keeps the lanes in step with the books.
+func (d *daemon) endpointChanged(ep deliver.Endpoint) {
+	if ep.DisabledReason == sqlite.Removed {
+		d.lanes.Remove(ep.Row)
+		return
+	}
+	if err := d.lanes.Set(ep); err != nil {
+		d.log.Error("endpoint cannot be used", "org", ep.Org, "endpoint", ep.ID, "error", err)
+	}
+	if !ep.Enabled() {
+		d.log.Warn("endpoint is disabled; its deliveries wait", "org", ep.Org, "endpoint", ep.ID, "reason", ep.DisabledReason)
+	}
+}
+
+// observe is told of each attempt by the goroutine that made it.
+func (d *daemon) observe(ep *deliver.Endpoint, t *deliver.Ticket, a *deliver.Attempt, next *deliver.Transition) {
+	d.metrics.observe(t, a, next)
+	level, text := slog.LevelDebug, "delivered"
+	switch {
+	case next.State == deliver.Dead:
+		level, text = slog.LevelError, "delivery is dead"
+	case next.State == deliver.Pending:
+		level, text = slog.LevelWarn, "attempt failed; it is tried again"
+	}
+	if !d.log.Enabled(context.Background(), level) {
+		return
+	}
+	d.log.LogAttrs(context.Background(), level, text, attemptAttrs(ep, t, a, next)...)
+}
+
+func attemptAttrs(ep *deliver.Endpoint, t *deliver.Ticket, a *deliver.Attempt, next *deliver.Transition) []slog.Attr {
+	attrs := []slog.Attr{slog.String("org", ep.Org), slog.String("endpoint", ep.ID)}
+	if p := t.Payload; p != nil {
+		attrs = append(attrs,
+			slog.String("event", p.ID.String()), slog.String("type", p.Type),
+			slog.String("delivery", t.Key.ID(p.Stored)))
+	}
+	attrs = append(attrs, slog.Int("attempt", a.Number), slog.String("class", a.Class.String()))
+	if a.Status != 0 {
+		attrs = append(attrs, slog.Int("status", a.Status))
+	}
+	attrs = append(attrs, slog.Duration("duration", a.Duration.Round(time.Microsecond)))
+	if a.Error != "" {
+		attrs = append(attrs, slog.String("error", a.Error))
+	}
+	switch next.State {
+	case deliver.Pending:
+		attrs = append(attrs, slog.Time("next", next.Due))
+	case deliver.Dead:
+		attrs = append(attrs, slog.String("reason", next.Reason.String()))
+	}
+	return attrs
+}
+
+// findStreams takes into the books the organizations whose streams somebody
+// else has made: at start, when the broker comes back, when one is created,
+// and once a minute.
+func (d *daemon) findStreams(ctx context.Context) error {
+	look := make(chan struct{}, 1)
+	again := func() {
+		select {
+		case look <- struct{}{}:
+		default:
+		}
+	}
+	d.broker.OnStream(func(org string, created bool) {
+		if created {
+			again()
+		}
+		d.loop.Reload(org)
+	})
+	d.broker.OnState(func(connected bool) {
+		if connected {
+			again()
+		}
+	})
+	tick := time.NewTicker(time.Minute)
+	defer tick.Stop()
+	for {
+		if err := d.adopt(ctx); err != nil && ctx.Err() == nil && !errors.Is(err, stream.ErrUnavailable) {
+			d.log.Warn("looking for streams failed; it is tried again", "error", err)
+		}
+		select {
+		case <-look:
+		case <-tick.C:
+		case <-ctx.Done():
+			return nil
+		}
+	}
+}
+
+func (d *daemon) adopt(ctx context.Context) error {
+	if !d.broker.Connected() {
+		return nil
+	}
+	orgs, err := d.store.ListOrgs(ctx)
+	if err != nil {
+		return err
+	}
+	known := make(map[string]bool, len(orgs))
+	for _, o := range orgs {
+		known[o.ID] = true
+	}
+	for st, err := range d.broker.Find(ctx) {
+		if err != nil {
+			return err
+		}
+		org, ok := d.names.Org(st.Name)
+		if !ok || known[org] || stream.CheckOrg(org) != nil {
+			continue
+		}
+		if _, err := d.broker.Create(ctx, stream.OrgStream{Org: org}); err != nil {
+			d.log.Error("stream looks like an organization's but cannot be used", "stream", st.Name, "error", err)
+			continue
+		}
+		if _, err := d.store.AddOrg(ctx, sqlite.Org{ID: org, Payload: stream.PayloadData}); err != nil && !errors.Is(err, sqlite.ErrExists) {
+			return err
+		}
+		d.log.Info("found the stream of an organization", "org", org, "stream", st.Name)
+		d.loop.Add(org)
+	}
+	return nil
+}
+
+// retain removes what is old, in small steps beside the traffic.
+func (d *daemon) retain(ctx context.Context) error {
+	tick := time.NewTicker(time.Minute)
+	defer tick.Stop()
+	for {
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return nil
+		}
+		now := time.Now()
+		removed, err := d.store.Retain(ctx, sqlite.RetainOptions{
+			FinishedBefore: now.Add(-d.cfg.KeepFinished), DeadBefore: now.Add(-d.cfg.KeepDead),
+		})
+		d.metrics.removed(removed)
+		if err != nil && ctx.Err() == nil {
+			d.log.Warn("retention stopped; it goes on in a minute", "error", err)
+		}
+	}
+}
+
+// planGated reports whether the plan lacks outgoing webhooks.
+func (d *daemon) planGated(plan string) bool {
+	if d.cfg.Plans == nil || plan == "" {
+		return false
+	}
+	return !slices.Contains(d.cfg.Plans[plan], featureOutgoing)
+}
+
+func (d *daemon) planNames() []string { return slices.Sorted(maps.Keys(d.cfg.Plans)) }
+
+func (d *daemon) maxData() int {
+	if d.cfg.MaxData == 0 {
+		return 256 << 10
+	}
+	return d.cfg.MaxData
+}
+
+// Health is how the daemon is, for probes and people.
+func (d *daemon) Health() httpapi.Health {
+	h := httpapi.Health{Version: d.cfg.Version, Started: d.started}
+	switch {
+	case d.draining.Load():
+		h.Ready = errors.New("stopping")
+	case !d.ready.Load():
+		h.Ready = errors.New("starting")
+	case d.store.Full():
+		h.Ready = errors.New("store_full: the disk is full; nothing new is sent until there is room")
+	}
+	if !d.broker.Connected() {
+		h.Degraded = append(h.Degraded, fmt.Sprintf("the broker cannot be used: %v", d.broker.Err()))
+	}
+	if d.server != nil {
+		if err := d.server.Health(); err != nil {
+			h.Degraded = append(h.Degraded, fmt.Sprintf("the embedded broker: %v", err))
+		}
+	}
+	return h
+}

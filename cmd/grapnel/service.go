@@ -1,0 +1,491 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/grapnel-hooks/grapnel/cmd/internal/httpapi"
+	"github.com/grapnel-hooks/grapnel/deliver"
+	"github.com/grapnel-hooks/grapnel/deliver/sign"
+	"github.com/grapnel-hooks/grapnel/fanout"
+	"github.com/grapnel-hooks/grapnel/sqlite"
+	"github.com/grapnel-hooks/grapnel/stream"
+)
+
+// The daemon is the API's Service: each method is one change of the books,
+// followed by telling lanes, fan-out or broker of it. A crash in between is
+// mended by the start, which tells them all of everything.
+var _ httpapi.Service = (*daemon)(nil)
+
+// answered turns the store's errors into those that the API knows.
+func answered(err error) error {
+	switch {
+	case errors.Is(err, sqlite.ErrNotFound):
+		return fmt.Errorf("%w (%w)", httpapi.ErrNotFound, err)
+	case errors.Is(err, sqlite.ErrExists):
+		return fmt.Errorf("%w (%w)", httpapi.ErrExists, err)
+	case errors.Is(err, sqlite.ErrInUse), errors.Is(err, sqlite.ErrState):
+		return fmt.Errorf("%w (%w)", httpapi.ErrState, err)
+	}
+	return err
+}
+
+// AddOrg makes the stream first: an organization in the books whose stream
+// could not be made would look as if it worked.
+func (d *daemon) AddOrg(ctx context.Context, o httpapi.Org) (httpapi.Org, error) {
+	if err := d.checkPlan(o.Plan); err != nil {
+		return httpapi.Org{}, err
+	}
+	if _, err := d.store.GetOrg(ctx, o.ID); err == nil {
+		return httpapi.Org{}, fmt.Errorf("organization %s: %w", o.ID, httpapi.ErrExists)
+	}
+	if err := d.checkSubjects(o.ID, o.Subjects); err != nil {
+		return httpapi.Org{}, err
+	}
+	if _, err := d.broker.Create(ctx, stream.OrgStream{Org: o.ID, Subjects: o.Subjects}); err != nil {
+		return httpapi.Org{}, brokerAnswer("subjects", err)
+	}
+	made, err := d.store.AddOrg(ctx, sqlite.Org{
+		ID: o.ID, Name: o.Name, Plan: o.Plan, Payload: stream.Payload(o.Payload), Subjects: o.Subjects,
+	})
+	if err != nil {
+		return httpapi.Org{}, answered(err)
+	}
+	d.loop.Add(made.ID)
+	return orgAnswer(made), nil
+}
+
+func orgAnswer(o sqlite.Org) httpapi.Org {
+	return httpapi.Org{
+		ID: o.ID, Name: o.Name, Plan: o.Plan, Payload: string(o.Payload), Subjects: o.Subjects, CreatedAt: o.CreatedAt,
+	}
+}
+
+// brokerAnswer turns a conflict of subjects into an answer about the field.
+func brokerAnswer(field string, err error) error {
+	if errors.Is(err, stream.ErrConflict) {
+		return &httpapi.Invalid{Field: field, Detail: err.Error()}
+	}
+	return err
+}
+
+func (d *daemon) checkPlan(plan string) error {
+	if plan == "" || d.cfg.Plans == nil {
+		return nil
+	}
+	if _, ok := d.cfg.Plans[plan]; !ok {
+		return &httpapi.Invalid{Field: "plan", Detail: fmt.Sprintf("there is no plan %q in the configuration: use one of %s", plan, strings.Join(d.planNames(), ", "))}
+	}
+	return nil
+}
+
+func (d *daemon) checkSubjects(org string, subjects []string) error {
+	for i, s := range subjects {
+		if err := d.names.CheckBinding(s); err != nil {
+			return &httpapi.Invalid{Field: fmt.Sprintf("subjects[%d]", i), Detail: err.Error()}
+		}
+	}
+	return nil
+}
+
+func (d *daemon) Orgs(ctx context.Context, after string, limit int) ([]httpapi.Org, error) {
+	all, err := d.store.ListOrgs(ctx)
+	if err != nil {
+		return nil, err
+	}
+	var page []httpapi.Org
+	for _, o := range all {
+		if o.ID > after && len(page) < limit {
+			page = append(page, orgAnswer(o))
+		}
+	}
+	return page, nil
+}
+
+func (d *daemon) Org(ctx context.Context, org string) (httpapi.Org, error) {
+	o, err := d.store.GetOrg(ctx, org)
+	if err != nil {
+		return httpapi.Org{}, answered(err)
+	}
+	return orgAnswer(o), nil
+}
+
+func (d *daemon) ChangeOrg(ctx context.Context, org string, c httpapi.OrgChange) (httpapi.Org, error) {
+	o, err := d.store.GetOrg(ctx, org)
+	if err != nil {
+		return httpapi.Org{}, answered(err)
+	}
+	if c.Name != nil {
+		o.Name = *c.Name
+	}
+	if c.Plan != nil {
+		if err := d.checkPlan(*c.Plan); err != nil {
+			return httpapi.Org{}, err
+		}
+		o.Plan = *c.Plan
+	}
+	if c.Payload != nil {
+		o.Payload = stream.Payload(*c.Payload)
+	}
+	if c.Subjects != nil {
+		if err := d.checkSubjects(org, *c.Subjects); err != nil {
+			return httpapi.Org{}, err
+		}
+		o.Subjects = *c.Subjects
+		if _, err := d.broker.Create(ctx, stream.OrgStream{Org: org, Subjects: o.Subjects}); err != nil {
+			return httpapi.Org{}, brokerAnswer("subjects", err)
+		}
+	}
+	changed, err := d.store.SetOrg(ctx, o)
+	if err != nil {
+		return httpapi.Org{}, answered(err)
+	}
+	d.loop.Reload(org)
+	return orgAnswer(changed), nil
+}
+
+func (d *daemon) RemoveOrg(ctx context.Context, org string) error {
+	endpoints, err := d.store.ListEndpoints(ctx, org)
+	if err != nil {
+		return answered(err)
+	}
+	if len(endpoints) > 0 {
+		return fmt.Errorf("organization %s has %d endpoints; remove them first: %w", org, len(endpoints), httpapi.ErrState)
+	}
+	d.loop.Forget(org)
+	if err := d.store.RemoveOrg(ctx, org); err != nil {
+		d.loop.Add(org)
+		return answered(err)
+	}
+	return nil
+}
+
+func (d *daemon) AddEndpoint(ctx context.Context, e httpapi.NewEndpoint) (deliver.Endpoint, string, error) {
+	if _, err := d.store.GetOrg(ctx, e.Org); err != nil {
+		return deliver.Endpoint{}, "", answered(err)
+	}
+	if d.gated(e.Org) {
+		return deliver.Endpoint{}, "", fmt.Errorf("organization %s: %w", e.Org, httpapi.ErrGated)
+	}
+	secret := sign.NewSecret()
+	if e.Secret != "" {
+		var err error
+		if secret, err = sign.ParseSecret(e.Secret); err != nil {
+			return deliver.Endpoint{}, "", &httpapi.Invalid{Field: "secret", Detail: err.Error()}
+		}
+	}
+	ep := deliver.Endpoint{
+		Org: e.Org, URL: e.URL, Description: e.Description, EventTypes: e.EventTypes, Workspace: e.Workspace,
+		Secrets: []sign.Secret{secret}, Timeout: e.Timeout, Retry: e.Retry, Concurrency: e.Concurrency,
+	}
+	if e.Disabled {
+		ep.DisabledReason = "manual"
+	}
+	if err := d.checkEndpoint(&ep); err != nil {
+		return deliver.Endpoint{}, "", err
+	}
+	made, err := d.store.AddEndpoint(ctx, ep, sqlite.Start{})
+	if err != nil {
+		return deliver.Endpoint{}, "", answered(err)
+	}
+	return made, secret.Reveal(), nil
+}
+
+// checkEndpoint checks what only the daemon knows, and makes the URL canonical.
+func (d *daemon) checkEndpoint(ep *deliver.Endpoint) error {
+	canonical, err := deliver.CheckURL(ep.URL, d.cfg.AllowHTTP)
+	if err != nil {
+		return &httpapi.Invalid{Field: "url", Detail: err.Error()}
+	}
+	if err := d.guard.CheckURL(canonical); err != nil {
+		return &httpapi.Invalid{Field: "url", Detail: err.Error() + ": an operator can allow a network with --allow-network"}
+	}
+	ep.URL = canonical
+	for i, p := range ep.EventTypes {
+		if err := fanout.CheckPattern(p); err != nil {
+			return &httpapi.Invalid{Field: fmt.Sprintf("event_types[%d]", i), Detail: err.Error()}
+		}
+	}
+	if ep.Workspace != "" {
+		if err := stream.CheckWorkspace(ep.Workspace); err != nil {
+			return &httpapi.Invalid{Field: "workspace_id", Detail: err.Error()}
+		}
+	}
+	if err := ep.Retry.Check(); err != nil {
+		return &httpapi.Invalid{Field: "retry", Detail: err.Error()}
+	}
+	return nil
+}
+
+func (d *daemon) Endpoints(ctx context.Context, org, after string, limit int) ([]deliver.Endpoint, error) {
+	all, err := d.store.ListEndpoints(ctx, org)
+	if err != nil {
+		return nil, answered(err)
+	}
+	slices.SortFunc(all, func(a, b deliver.Endpoint) int { return strings.Compare(a.ID, b.ID) })
+	all = slices.DeleteFunc(all, func(e deliver.Endpoint) bool { return e.ID <= after })
+	return all[:min(len(all), limit)], nil
+}
+
+func (d *daemon) Endpoint(ctx context.Context, org, id string) (deliver.Endpoint, error) {
+	e, err := d.store.GetEndpoint(ctx, org, id)
+	return e, answered(err)
+}
+
+func (d *daemon) ChangeEndpoint(ctx context.Context, org, id string, c httpapi.EndpointChange) (deliver.Endpoint, error) {
+	e, err := d.store.GetEndpoint(ctx, org, id)
+	if err != nil {
+		return e, answered(err)
+	}
+	change := sqlite.EndpointChange{
+		URL: c.URL, Description: c.Description, Workspace: c.Workspace,
+		Timeout: c.Timeout, Retry: c.Retry, Concurrency: c.Concurrency,
+	}
+	next := e
+	if c.URL != nil {
+		next.URL = *c.URL
+	}
+	if c.Workspace != nil {
+		next.Workspace = *c.Workspace
+	}
+	if c.EventTypes != nil {
+		next.EventTypes, change.EventTypes = *c.EventTypes, *c.EventTypes
+	}
+	if c.Retry != nil {
+		next.Retry = *c.Retry
+	}
+	if err := d.checkEndpoint(&next); err != nil {
+		return e, err
+	}
+	if c.URL != nil {
+		change.URL = &next.URL
+	}
+	if e, err = d.store.SetEndpoint(ctx, org, id, change); err != nil {
+		return e, answered(err)
+	}
+	switch {
+	case c.Disabled == nil || *c.Disabled == !e.Enabled():
+	case *c.Disabled:
+		e, err = d.store.DisableEndpoint(ctx, org, id, "manual")
+	default:
+		e, err = d.store.EnableEndpoint(ctx, org, id)
+	}
+	return e, answered(err)
+}
+
+func (d *daemon) RemoveEndpoint(ctx context.Context, org, id string) error {
+	return answered(d.store.RemoveEndpoint(ctx, org, id))
+}
+
+func (d *daemon) Append(ctx context.Context, org string, events []httpapi.NewEvent) ([]httpapi.Appended, error) {
+	o, err := d.store.GetOrg(ctx, org)
+	if err != nil {
+		return nil, answered(err)
+	}
+	field := func(i int, name string) string {
+		if len(events) == 1 {
+			return name
+		}
+		return fmt.Sprintf("events[%d].%s", i, name)
+	}
+	batch := make([]stream.Append, len(events))
+	for i, e := range events {
+		batch[i] = stream.Append{
+			Type: e.Type, Data: e.Data, Workspace: e.Workspace, DedupeKey: e.DedupeKey,
+			SchemaVersion: e.SchemaVersion, Source: e.Source, Time: e.Time,
+		}
+		if o.Payload == stream.PayloadEnvelope {
+			// What comes by the API is plain data, whatever the publishers send.
+			batch[i].Payload = stream.PayloadData
+		}
+		if err := batch[i].Check(d.maxData()); err != nil {
+			name := "data"
+			var bad *stream.FieldError
+			if errors.As(err, &bad) {
+				name = bad.Field
+			}
+			return nil, &httpapi.Invalid{Field: field(i, name), Detail: err.Error()}
+		}
+	}
+	acks := make([]stream.Ack, 0, len(batch))
+	if len(batch) == 1 {
+		ack, err := d.broker.Append(ctx, org, batch[0])
+		if err != nil {
+			return nil, err
+		}
+		acks = append(acks, ack)
+	} else if acks, err = d.broker.AppendBatch(ctx, org, batch); err != nil {
+		return nil, err
+	}
+	answer := make([]httpapi.Appended, len(acks))
+	for i, a := range acks {
+		answer[i] = httpapi.Appended{Seq: a.Seq, Duplicate: a.Duplicate}
+		if key := batch[i].DedupeKey; key != "" {
+			answer[i].ID = stream.KeyID(org, key)
+		} else if ev, err := d.EventAt(ctx, org, a.Seq); err == nil {
+			answer[i].ID = ev.ID // made of the moment at which the stream stored it
+		} else {
+			return nil, fmt.Errorf("stored at %d, but reading it back failed: %w", a.Seq, err)
+		}
+	}
+	return answer, nil
+}
+
+const (
+	eventsWindow  = 256    // messages read at once when going backwards
+	eventsLookAt  = 20_000 // and at the most for one page
+	eventsAttempt = 10
+)
+
+func (d *daemon) decoding(ctx context.Context, org string) (stream.Decoding, error) {
+	o, err := d.store.Org(ctx, org)
+	if err != nil {
+		return stream.Decoding{}, answered(err)
+	}
+	return stream.Decoding{Org: org, Payload: o.Payload, Names: d.names, Subjects: o.Subjects, MaxData: d.maxData()}, nil
+}
+
+func (d *daemon) Events(ctx context.Context, org string, f httpapi.EventFilter, before stream.Seq, limit int) ([]stream.Event, stream.Seq, error) {
+	dec, err := d.decoding(ctx, org)
+	if err != nil {
+		return nil, 0, err
+	}
+	if f.Type != "" {
+		if err := fanout.CheckPattern(f.Type); err != nil {
+			return nil, 0, &httpapi.Invalid{Field: "type", Detail: err.Error()}
+		}
+	}
+	name := d.names.Stream(org)
+	st, err := d.broker.State(ctx, name)
+	if err != nil {
+		return nil, 0, err
+	}
+	if before == 0 || before > st.Last+1 {
+		before = st.Last + 1
+	}
+	var found []stream.Event
+	for looked := 0; before > st.First && len(found) < limit && looked < eventsLookAt; looked += eventsWindow {
+		from := max(st.First, before-min(before, eventsWindow))
+		var window []stream.Event
+		for at := from; at < before; {
+			msgs, _, err := d.broker.Read(ctx, name, at, int(before-at))
+			if err != nil {
+				return nil, 0, err
+			}
+			if len(msgs) == 0 {
+				break
+			}
+			for _, m := range msgs {
+				if m.Seq >= before {
+					break
+				}
+				if ev, err := dec.Decode(m); err == nil && eventMatches(f, &ev) {
+					window = append(window, ev)
+				}
+			}
+			at = msgs[len(msgs)-1].Seq + 1
+		}
+		before = from
+		slices.Reverse(window)
+		for _, ev := range window {
+			if len(found) == limit {
+				before = found[limit-1].Seq
+				break
+			}
+			found = append(found, ev)
+		}
+	}
+	if before <= st.First {
+		before = 0
+	}
+	return found, before, nil
+}
+
+func eventMatches(f httpapi.EventFilter, ev *stream.Event) bool {
+	return (f.Type == "" || fanout.MatchType(f.Type, ev.Type)) &&
+		(f.Workspace == "" || f.Workspace == ev.Workspace) &&
+		(f.Since.IsZero() || !ev.Stored.Before(f.Since)) &&
+		(f.Until.IsZero() || ev.Stored.Before(f.Until))
+}
+
+func (d *daemon) EventAt(ctx context.Context, org string, seq stream.Seq) (stream.Event, error) {
+	dec, err := d.decoding(ctx, org)
+	if err != nil {
+		return stream.Event{}, err
+	}
+	// A replica may answer that has not got it yet.
+	for try := 0; ; try++ {
+		msgs, _, err := d.broker.Read(ctx, d.names.Stream(org), seq, 1)
+		if err != nil {
+			return stream.Event{}, err
+		}
+		if len(msgs) > 0 && msgs[0].Seq == seq {
+			ev, err := dec.Decode(msgs[0])
+			if err != nil {
+				return ev, fmt.Errorf("message %d is no event (%w): %w", seq, err, httpapi.ErrNotFound)
+			}
+			return ev, nil
+		}
+		if try == eventsAttempt || len(msgs) > 0 {
+			return stream.Event{}, fmt.Errorf("event at %d: %w", seq, httpapi.ErrNotFound)
+		}
+		select {
+		case <-time.After(5 * time.Millisecond):
+		case <-ctx.Done():
+			return stream.Event{}, ctx.Err()
+		}
+	}
+}
+
+// Event finds an event by what the books know of it, and reads it from the
+// stream.
+func (d *daemon) Event(ctx context.Context, org string, id stream.ID) (stream.Event, error) {
+	place, err := d.store.GetEvent(ctx, org, id)
+	if err == nil {
+		ev, err := d.EventAt(ctx, org, place.Seq)
+		if err == nil && ev.ID == id {
+			return ev, nil
+		}
+	} else if !errors.Is(err, sqlite.ErrNotFound) {
+		return stream.Event{}, answered(err)
+	}
+	// Nobody was subscribed to it, or it is not fanned out yet: look where the
+	// newest ones are.
+	evs, _, err := d.Events(ctx, org, httpapi.EventFilter{}, 0, 1000)
+	if err != nil {
+		return stream.Event{}, err
+	}
+	for _, ev := range evs {
+		if ev.ID == id {
+			return ev, nil
+		}
+	}
+	return stream.Event{}, fmt.Errorf("event %s: %w", id, httpapi.ErrNotFound)
+}
+
+func (d *daemon) Deliveries(ctx context.Context, org string, f httpapi.DeliveryFilter, after deliver.Key, limit int) ([]deliver.Delivery, deliver.Key, error) {
+	filter := sqlite.Filter{Endpoint: f.Endpoint, Type: f.Type, State: f.State, Since: f.Since, Until: f.Until}
+	if f.Event != nil {
+		filter.Event = *f.Event
+	}
+	ds, next, err := d.store.ListDeliveries(ctx, org, filter, limit, after)
+	return ds, next, answered(err)
+}
+
+func (d *daemon) Delivery(ctx context.Context, org string, key deliver.Key) (deliver.Delivery, []deliver.Attempt, error) {
+	dl, as, err := d.store.GetDelivery(ctx, org, key)
+	return dl, as, answered(err)
+}
+
+func (d *daemon) RetryDelivery(ctx context.Context, org string, key deliver.Key) (deliver.Delivery, error) {
+	if _, err := d.store.RetryDelivery(ctx, org, key); err != nil {
+		return deliver.Delivery{}, answered(err)
+	}
+	d.lanes.Recheck(key.Endpoint)
+	dl, _, err := d.store.GetDelivery(ctx, org, key)
+	return dl, answered(err)
+}
