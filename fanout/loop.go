@@ -22,8 +22,12 @@ const (
 	// waitForLanes bounds how long a batch waits for receivers that are merely
 	// slower than the stream; after it the deliveries wait in the books.
 	waitForLanes = 2 * time.Second
+	// A wake-up can come before its message can be read: it is tried again
+	// between these two, then left to the sweep. Errors are tried again for
+	// ever, at most errorBackoff apart.
 	firstBackoff = 5 * time.Millisecond
 	lastBackoff  = time.Second
+	errorBackoff = 5 * time.Second
 )
 
 // Lanes is where fresh deliveries go once they are committed.
@@ -82,6 +86,8 @@ type orgState struct {
 	backoff time.Duration
 	timer   *time.Timer
 	status  Status
+
+	reload bool // pos is to be read from the books again
 
 	pos    cursor.Position
 	loaded bool // pos is what the books hold
@@ -172,8 +178,8 @@ func (l *Loop) Status(org string) (Status, bool) {
 // somebody else has moved it.
 func (l *Loop) Reload(org string) {
 	l.mu.Lock()
-	if s := l.orgs[org]; s != nil && !s.busy {
-		s.loaded = false
+	if s := l.orgs[org]; s != nil {
+		s.reload = true
 	}
 	l.mu.Unlock()
 	l.wake(org, false, 0, true)
@@ -296,6 +302,9 @@ func (l *Loop) next() (org string, s *orgState, verify bool, hint stream.Seq) {
 			continue // forgotten
 		}
 		s.queued, s.busy, s.again = false, true, false
+		if s.reload {
+			s.reload, s.loaded = false, false
+		}
 		verify, hint = s.verify, s.hint
 		s.verify, s.hint = false, 0
 		if len(l.queue) > 0 {
@@ -340,12 +349,14 @@ func (l *Loop) done(ctx context.Context, org string, s *orgState, hint stream.Se
 			s.backoff = 0 // a hint is no promise: the sweep is
 			break
 		}
-		s.backoff = min(max(2*s.backoff, firstBackoff), lastBackoff)
+		most := lastBackoff
 		if early {
 			s.hint = max(s.hint, hint)
 		} else {
 			s.verify = true
+			most = errorBackoff
 		}
+		s.backoff = min(max(2*s.backoff, firstBackoff), most)
 		wait := s.backoff
 		s.timer = time.AfterFunc(wait, func() { l.wake(org, false, 0, false) })
 	default:

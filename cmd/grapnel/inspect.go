@@ -151,7 +151,7 @@ func (d *daemon) check(ctx context.Context, org string) (fanout.Report, error) {
 		return fanout.Report{}, answered(err)
 	}
 	defer done()
-	return fanout.Check(ctx, d.broker, books, dec, nil)
+	return fanout.Check(ctx, d.broker, dec, books, nil)
 }
 
 func booksAnswer(r fanout.Report) httpapi.Books {
