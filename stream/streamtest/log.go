@@ -81,7 +81,8 @@ func (l *Log) Delete(name string) {
 
 // Append stores a message in the stream that binds the subject and returns its
 // sequence: the acknowledgement. It is 0 when nothing was stored: no stream
-// binds the subject, or the broker is down. Header and data are not copied.
+// binds the subject, or the broker is down. Data is not copied. There is no
+// duplicate window: a Nats-Msg-Id can be stored twice.
 func (l *Log) Append(subject string, header stream.Header, data []byte) stream.Seq {
 	l.mu.Lock()
 	name, s := l.bound(subject)
@@ -92,7 +93,7 @@ func (l *Log) Append(subject string, header stream.Header, data []byte) stream.S
 	at := l.stamp()
 	s.stored = append(s.stored, at)
 	seq := s.last()
-	s.messages = append(s.messages, stream.Message{Subject: subject, Seq: seq, Time: at, Header: header, Data: data})
+	s.messages = append(s.messages, stream.Message{Subject: subject, Seq: seq, Time: at, Header: publishers(header), Data: data})
 	s.bytes += size(s.messages[len(s.messages)-1])
 	if l.WakeEarly && s.hidden == 0 {
 		s.hidden = seq
@@ -235,6 +236,19 @@ func (l *Log) bound(subject string) (string, *memory) {
 		}
 	}
 	return "", nil
+}
+
+// serverHeaders are those that a server adds to what it returns. A reader takes
+// them away, also where a publisher forged them.
+var serverHeaders = map[string]bool{
+	"Nats-Stream": true, "Nats-Subject": true, "Nats-Sequence": true, "Nats-Time-Stamp": true,
+	"Nats-Num-Pending": true, "Nats-Last-Sequence": true,
+}
+
+func publishers(h stream.Header) stream.Header {
+	h = maps.Clone(h)
+	maps.DeleteFunc(h, func(k string, _ []string) bool { return serverHeaders[k] })
+	return h
 }
 
 // covers reports whether the subject filter matches the subject.
