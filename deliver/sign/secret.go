@@ -35,9 +35,10 @@ var ErrSecret = errors.New("signing secret: want whsec_ and the padded standard 
 // share one state; all methods are safe for concurrent use. The zero Secret is
 // none ([Secret.IsZero]) and must not sign.
 type Secret struct {
-	// Behind a pointer, so that even a printer that looks through unexported
-	// fields, where no method can stop it, finds only an address.
-	s *state
+	// Behind a function, so that a printer that looks through unexported fields,
+	// where no method can stop it, finds only an address. It would follow a
+	// pointer: fmt does for verbs that pointers do not have, such as %s.
+	state func() *state
 }
 
 type state struct {
@@ -54,7 +55,7 @@ type mac struct {
 func newSecret(key []byte) Secret {
 	s := &state{key: key}
 	s.macs.New = func() any { return &mac{Hash: hmac.New(sha256.New, s.key)} }
-	return Secret{s}
+	return Secret{func() *state { return s }}
 }
 
 // NewSecret makes a secret of 32 random bytes.
@@ -83,22 +84,22 @@ func ParseSecret(text string) (Secret, error) {
 
 // Reveal is the secret as text, for its owner and the store.
 func (s Secret) Reveal() string {
-	if s.s == nil {
+	if s.state == nil {
 		return ""
 	}
-	return prefix + base64.StdEncoding.EncodeToString(s.s.key)
+	return prefix + base64.StdEncoding.EncodeToString(s.state().key)
 }
 
 // IsZero reports whether there is no secret.
-func (s Secret) IsZero() bool { return s.s == nil }
+func (s Secret) IsZero() bool { return s.state == nil }
 
 // Equal reports, in time that does not depend on where they differ, whether
 // both are the same secret.
 func (s Secret) Equal(t Secret) bool {
-	if s.s == nil || t.s == nil {
-		return s.s == t.s
+	if s.IsZero() || t.IsZero() {
+		return s.IsZero() && t.IsZero()
 	}
-	return subtle.ConstantTimeCompare(s.s.key, t.s.key) == 1
+	return subtle.ConstantTimeCompare(s.state().key, t.state().key) == 1
 }
 
 // String implements fmt.Stringer.

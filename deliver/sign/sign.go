@@ -45,6 +45,7 @@ const (
 
 // Sign is the value of webhook-signature for body, sent as event id at that
 // second: one signature for each secret, in their order, which is newest first.
+// id must not hold a ".", and a zero Secret panics: nothing goes out unsigned.
 func Sign(secrets []Secret, id string, at time.Time, body []byte) string {
 	return string(AppendSignature(make([]byte, 0, len(secrets)*(SignatureLen+1)), secrets, id, at, body))
 }
@@ -56,7 +57,8 @@ func AppendSignature(dst []byte, secrets []Secret, id string, at time.Time, body
 		if i > 0 {
 			dst = append(dst, ' ')
 		}
-		m := s.s.macs.Get().(*mac)
+		macs := &s.state().macs
+		m := macs.Get().(*mac)
 		head := append(m.buf[:0], id...)
 		head = append(head, '.')
 		head = strconv.AppendInt(head, at.Unix(), 10)
@@ -64,7 +66,7 @@ func AppendSignature(dst []byte, secrets []Secret, id string, at time.Time, body
 		sum := m.sum(head, body)
 		dst = append(dst, scheme...)
 		dst = base64.StdEncoding.AppendEncode(dst, sum)
-		s.s.macs.Put(m)
+		macs.Put(m)
 	}
 	return dst
 }

@@ -80,12 +80,13 @@ func Verify(secrets []Secret, header http.Header, body []byte, now time.Time, to
 		if s.IsZero() {
 			continue
 		}
-		m := s.s.macs.Get().(*mac)
+		macs := &s.state().macs
+		m := macs.Get().(*mac)
 		want := m.sum(head, body)
 		for i := range given { // all of them, so that time tells nothing
 			match = hmac.Equal(given[i][:], want) || match
 		}
-		s.s.macs.Put(m)
+		macs.Put(m)
 	}
 	if !match {
 		return &Error{Check: Authentic, detail: "no signature matches: another secret, or the body was changed"}
