@@ -1,0 +1,121 @@
+package fanouttest
+
+import (
+	"cmp"
+	"context"
+	"slices"
+	"time"
+
+	"github.com/grapnel-hooks/grapnel/deliver"
+)
+
+// book writes one record, with disk.mu held, and reports whether that disabled
+// its endpoint. A record that is booked already changes nothing.
+func (b *Books) book(r deliver.Record) (disabled bool) {
+	e, d := b.disk.delivery(r.Key)
+	if d == nil || r.Attempt.Number <= d.Attempts {
+		return false
+	}
+	d.attempts = append(d.attempts, r.Attempt)
+	d.Attempts = r.Attempt.Number
+	if e.payload == nil && !b.Broken.ForgetPayloads {
+		e.payload = r.Payload
+	}
+	// A delivery that was cancelled while its request was in flight stays so.
+	if d.state == deliver.Pending || b.Broken.Revive {
+		d.state, d.reason, d.Spent, d.Trigger, d.Due = r.Next.State, r.Next.Reason, r.Next.Spent, deliver.Retry, 0
+		if d.state == deliver.Pending {
+			d.Due = max(r.Next.Due.UnixMilli(), 1)
+		}
+	}
+	return b.learn(e.org, b.disk.endpoint(d.Endpoint), &r)
+}
+
+// learn takes from a record what it says of its endpoint.
+func (b *Books) learn(o *org, ep *endpoint, r *deliver.Record) (disabled bool) {
+	switch {
+	case r.Attempt.Class == deliver.OK:
+		ep.FailingSince = time.Time{}
+	case r.Attempt.Class != deliver.Ours && ep.FailingSince.IsZero():
+		ep.FailingSince = b.now()
+	}
+	if r.Next.Disable == "" || ep.removed || !ep.Enabled() {
+		return false
+	}
+	b.disable(o, ep, r.Next.Disable)
+	return true
+}
+
+// pending lists the pending deliveries of the endpoints (nil: all), ascending.
+func (b *Books) pending(endpoints []int64) []deliver.Ticket {
+	var ts []deliver.Ticket
+	for _, e := range b.disk.events {
+		for _, d := range e.deliveries {
+			if d.state == deliver.Pending && (endpoints == nil || slices.Contains(endpoints, d.Endpoint)) {
+				ts = append(ts, d.Ticket)
+			}
+		}
+	}
+	slices.SortFunc(ts, func(a, b deliver.Ticket) int {
+		return cmp.Or(cmp.Compare(a.Due, b.Due), cmp.Compare(a.Event, b.Event), cmp.Compare(a.Endpoint, b.Endpoint))
+	})
+	return ts
+}
+
+// Pending implements [deliver.Books].
+func (b *Books) Pending(ctx context.Context, from, to deliver.Place, endpoints []int64, limit int) ([]deliver.Ticket, error) {
+	if err := b.begin(CallRead, "pending"); err != nil {
+		return nil, err
+	}
+	defer b.end()
+	ts := slices.DeleteFunc(b.pending(endpoints), func(t deliver.Ticket) bool {
+		return t.Place().Less(from) || to.Less(t.Place())
+	})
+	return ts[:min(len(ts), limit)], nil
+}
+
+// Backlogs implements [deliver.Books].
+func (b *Books) Backlogs(ctx context.Context, endpoints []int64) ([]deliver.Backlog, error) {
+	if err := b.begin(CallRead, "backlogs"); err != nil {
+		return nil, err
+	}
+	defer b.end()
+	if b.Broken.ForgetBacklog {
+		return nil, nil
+	}
+	of := make(map[int64]*deliver.Backlog)
+	var all []*deliver.Backlog
+	for _, t := range b.pending(endpoints) {
+		l := of[t.Endpoint]
+		if l == nil {
+			l = &deliver.Backlog{Endpoint: t.Endpoint}
+			of[t.Endpoint] = l
+			all = append(all, l)
+		}
+		switch {
+		case t.Due == 0 && l.Fresh == 0:
+			l.Fresh = t.Event
+		case t.Due != 0 && l.Due == deliver.Place{}:
+			l.Due = t.Place()
+		}
+	}
+	list := make([]deliver.Backlog, len(all))
+	for i, l := range all {
+		list[i] = *l
+	}
+	return list, nil
+}
+
+// NextDue implements [deliver.Books].
+func (b *Books) NextDue(ctx context.Context, after int64) (int64, error) {
+	if err := b.begin(CallRead, "next due"); err != nil {
+		return 0, err
+	}
+	defer b.end()
+	for _, t := range b.pending(nil) {
+		if t.Due > after {
+			return t.Due, nil
+		}
+	}
+	return 0, nil
+}
