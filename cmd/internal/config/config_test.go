@@ -1,0 +1,214 @@
+package config
+
+import (
+	"errors"
+	"log/slog"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+	"github.com/spf13/pflag"
+)
+
+// load reads a configuration from arguments, variables and a file's text.
+func load(t *testing.T, args []string, env map[string]string, text string) (Serve, error) {
+	t.Helper()
+	f := pflag.NewFlagSet("serve", pflag.ContinueOnError)
+	Flags(f)
+	if text != "" {
+		name := filepath.Join(t.TempDir(), "grapnel.yaml")
+		if err := os.WriteFile(name, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		args = append(args, "--config", name)
+	}
+	if err := f.Parse(args); err != nil {
+		t.Fatal(err)
+	}
+	c, err := Load(f, func(name string) (string, bool) { v, ok := env[name]; return v, ok })
+	if c.File != "" {
+		c.File = filepath.Base(c.File)
+	}
+	return c, err
+}
+
+func defaults(change func(*Serve)) Serve {
+	c := Serve{Data: "./grapnel-data", Listen: "127.0.0.1:8480", NATSListen: "127.0.0.1:4222", LogFormat: "auto"}
+	if change != nil {
+		change(&c)
+	}
+	return c
+}
+
+func nets(s ...string) (out []netip.Prefix) {
+	for _, p := range s {
+		out = append(out, netip.MustParsePrefix(p))
+	}
+	return out
+}
+
+func TestLoad(t *testing.T) {
+	pem := filepath.Join(t.TempDir(), "some.pem")
+	if err := os.WriteFile(pem, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	everything := `
+data: /var/lib/grapnel   # all of it
+listen: "off"
+nats_listen: 127.0.0.1:0
+nats_sync: 2s
+allow_http: true
+allow_network: [10.0.0.0/8, "fd00::/8"]
+log_format: json
+log_level: debug
+plans: {trial: [], enterprise: [outgoing_webhooks]}
+retention:
+  finished: 12h
+  dead: 90d
+`
+	for _, c := range []struct {
+		name string
+		args []string
+		env  map[string]string
+		file string
+		want Serve
+	}{
+		{name: "defaults", want: defaults(nil)},
+		{name: "flag over environment over file",
+			args: []string{"--listen", "127.0.0.1:1"},
+			env:  map[string]string{"GRAPNEL_LISTEN": "127.0.0.1:2", "GRAPNEL_LOG_LEVEL": "warn"},
+			file: "listen: 127.0.0.1:3\nlog_level: error\nlog_format: text\n",
+			want: defaults(func(c *Serve) {
+				c.Listen, c.LogLevel, c.LogFormat, c.File = "127.0.0.1:1", slog.LevelWarn, "text", "grapnel.yaml"
+			})},
+		{name: "a flag that says the default is still a flag",
+			args: []string{"--listen", "127.0.0.1:8480"}, env: map[string]string{"GRAPNEL_LISTEN": "127.0.0.1:2"},
+			want: defaults(nil)},
+		{name: "empty variable is none", env: map[string]string{"GRAPNEL_LISTEN": ""}, want: defaults(nil)},
+		{name: "whole file", file: everything, want: Serve{
+			Data: "/var/lib/grapnel", Listen: "off", NATSListen: "127.0.0.1:0", NATSSync: 2 * time.Second, AllowHTTP: true,
+			AllowNetworks: nets("10.0.0.0/8", "fd00::/8"), LogFormat: "json", LogLevel: slog.LevelDebug, File: "grapnel.yaml",
+			Plans:        map[string][]string{"trial": {}, "enterprise": {"outgoing_webhooks"}},
+			KeepFinished: 12 * time.Hour, KeepDead: 90 * 24 * time.Hour,
+		}},
+		{name: "lists: a flag replaces the file's, and is repeatable",
+			args: []string{"--allow-network", "127.0.0.0/8", "--allow-network=::1/128"}, file: "allow_network: [10.0.0.0/8]\n",
+			want: defaults(func(c *Serve) { c.AllowNetworks, c.File = nets("127.0.0.0/8", "::1/128"), "grapnel.yaml" })},
+		{name: "lists in the environment have commas", env: map[string]string{"GRAPNEL_ALLOW_NETWORK": "10.1.2.3/8, ::1/128"},
+			want: defaults(func(c *Serve) { c.AllowNetworks = nets("10.0.0.0/8", "::1/128") })},
+		{name: "boolean flag", args: []string{"--allow-http"},
+			want: defaults(func(c *Serve) { c.AllowHTTP = true })},
+		{name: "boolean in the environment", env: map[string]string{"GRAPNEL_ALLOW_HTTP": "1"},
+			want: defaults(func(c *Serve) { c.AllowHTTP = true })},
+		{name: "a broker elsewhere", args: []string{"--nats-url", "tls://nats.example:4222", "--nats-creds", pem, "--nats-tls-cert", pem, "--nats-tls-key", pem},
+			want: defaults(func(c *Serve) {
+				c.NATSURL, c.NATSCreds, c.NATSTLSCert, c.NATSTLSKey = "tls://nats.example:4222", pem, pem, pem
+			})},
+		{name: "nothing but comments", file: "# nothing yet\n", want: defaults(func(c *Serve) { c.File = "grapnel.yaml" })},
+		{name: "one key", file: "allow_network: 10.0.0.0/8\n",
+			want: defaults(func(c *Serve) { c.AllowNetworks, c.File = nets("10.0.0.0/8"), "grapnel.yaml" })},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			got, err := load(t, c.args, c.env, c.file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if diff := cmp.Diff(c.want, got, cmpopts.EquateComparable(netip.Prefix{})); diff != "" {
+				t.Errorf("(-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+func TestLoadRefuses(t *testing.T) {
+	for _, c := range []struct {
+		name string
+		args []string
+		env  map[string]string
+		file string
+		want string // a part of the error for each line of it
+	}{
+		{name: "flag", args: []string{"--listen", "8480"}, want: `--listen: "8480": want host:port`},
+		{name: "variable", env: map[string]string{"GRAPNEL_LOG_FORMAT": "xml"}, want: `GRAPNEL_LOG_FORMAT: "xml": want one of auto, text, json`},
+		{name: "file, with the line", file: "\nlog_level: info\nnats_sync: often\n", want: `grapnel.yaml:3: nats_sync: "often": want always, or a duration such as 2s`},
+		{name: "unknown key, with the nearest", file: "nats_lisen: 127.0.0.1:1\n", want: "grapnel.yaml:1: nats_lisen: unknown key: did you mean nats_listen?"},
+		{name: "key spelt like the flag", file: "nats-listen: 127.0.0.1:1\n", want: "unknown key: did you mean nats_listen?"},
+		{name: "unknown key, nothing near", file: "colour: blue\n", want: "grapnel.yaml:1: colour: unknown key: known are allow_http, allow_network, data,"},
+		{name: "all errors at once", file: "colour: blue\nlog_level: loud\nplan: x\n", want: "yaml:1: colour\nyaml:3: plan"},
+		{name: "all bad values at once", file: "log_level: loud\nlisten: x\n", want: "yaml:1: log_level: \"loud\"\nyaml:2: listen: \"x\""},
+		{name: "later: formats", file: "formats: {}\n", want: "grapnel.yaml:1: formats: this version of grapnel does not support it yet"},
+		{name: "later: strict", file: "strict: true\n", want: "grapnel.yaml:1: strict: this version"},
+		{name: "later: event_types", file: "event_types: [a]\n", want: "grapnel.yaml:1: event_types: this version"},
+		{name: "twice", file: "listen: 127.0.0.1:1\nlisten: 127.0.0.1:2\n", want: "grapnel.yaml:2"},
+		{name: "not YAML", file: "listen: [\n", want: "grapnel.yaml:1"},
+		{name: "a list of things", file: "- listen\n", want: "want keys with values"},
+		{name: "two documents", file: "listen: 127.0.0.1:1\n---\nlisten: 127.0.0.1:2\n", want: "several YAML documents"},
+		{name: "no value", file: "listen:\n", want: "grapnel.yaml:1: listen: has no value"},
+		{name: "list for one", file: "listen: [a, b]\n", want: "want one value, not a list"},
+		{name: "mapping for one", file: "listen: {a: b}\n", want: "grapnel.yaml:1: listen: want a text"},
+		{name: "unknown feature", file: "plans:\n  trial: [outgoing_webhook]\n", want: `grapnel.yaml:1: plans: plan trial in line 2: unknown feature "outgoing_webhook"`},
+		{name: "plan without a list", file: "plans:\n  trial: yes\n", want: "plan trial in line 2: want a list of features"},
+		{name: "unknown retention", file: "retention:\n  delivered: 3d\n", want: "retention: delivered in line 2: unknown key"},
+		{name: "short retention", file: "retention: {dead: 1s}\n", want: `dead in line 1: "1s": want at least 1h`},
+		{name: "network without bits", args: []string{"--allow-network", "10.0.0.1"}, want: `--allow-network: "10.0.0.1": want a network in CIDR form, such as 10.0.0.1/32`},
+		{name: "sync too long", args: []string{"--nats-sync", "1h"}, want: "--nats-sync: \"1h\": want always, or 1ms to 10m"},
+		{name: "embedded and external", args: []string{"--nats-url", "nats://h:1"}, env: map[string]string{"GRAPNEL_NATS_LISTEN": "127.0.0.1:4222"},
+			want: "GRAPNEL_NATS_LISTEN: is for the embedded NATS server, and --nats-url uses another"},
+		{name: "credentials for nobody", args: []string{"--nats-creds", os.DevNull}, want: "--nats-creds: is for a NATS server elsewhere"},
+		{name: "certificate without key", args: []string{"--nats-url", "nats://h:1", "--nats-tls-cert", os.DevNull}, want: "--nats-tls-cert: needs the certificate's key"},
+		{name: "missing file of credentials", args: []string{"--nats-url", "nats://h:1", "--nats-creds", "/nonexistent/x"}, want: "--nats-creds: open /nonexistent/x: no such file"},
+		{name: "missing configuration", args: []string{"--config", "/nonexistent/grapnel.yaml"}, want: "/nonexistent/grapnel.yaml: no such file or directory"},
+		{name: "too large", file: strings.Repeat("# filler\n", 120_000), want: "has more than 1048576 bytes"},
+		{name: "empty data", args: []string{"--data", " "}, want: "--data: is empty"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			_, err := load(t, c.args, c.env, c.file)
+			if err == nil {
+				t.Fatal("it was accepted")
+			}
+			for part := range strings.Lines(c.want) {
+				if part = strings.TrimSpace(part); !strings.Contains(err.Error(), part) {
+					t.Errorf("want %q in:\n%v", part, err)
+				}
+			}
+			var e *Error
+			if !errors.As(err, &e) {
+				t.Errorf("no *Error: %#v", err)
+			} else if wantFlag := strings.HasPrefix(c.want, "--"); e.Flag != wantFlag {
+				t.Errorf("Flag is %v, want %v", e.Flag, wantFlag)
+			}
+		})
+	}
+}
+
+// What the help says is the default is the default.
+func TestDefaultsOfFlags(t *testing.T) {
+	f := pflag.NewFlagSet("serve", pflag.ContinueOnError)
+	Flags(f)
+	for _, s := range settings {
+		if s.many {
+			continue
+		}
+		if got := f.Lookup(s.flag).DefValue; got != s.initial {
+			t.Errorf("--%s: default %q, want %q", s.flag, got, s.initial)
+		}
+	}
+}
+
+func FuzzFile(f *testing.F) {
+	for _, s := range []string{"", "a: b", "- x", "plans: {a: [b]}", "retention: {dead: 1d}", "&a x: *a", "? [a]\n: b", "<<: {a: b}", "a: !!binary x"} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, text string) {
+		name := filepath.Join(t.TempDir(), "f.yaml")
+		if err := os.WriteFile(name, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		readFile(name) // must not panic
+	})
+}
