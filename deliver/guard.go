@@ -41,10 +41,11 @@ func NewGuard(allow []netip.Prefix) *Guard {
 // address. The metadata services of clouds are refused even when they lie in
 // an allowed prefix.
 func (g *Guard) Check(ap netip.AddrPort) error {
-	a := ap.Addr().Unmap()
-	if !a.IsValid() || a.Zone() != "" || ap.Port() == 0 {
+	a := ap.Addr()
+	if !a.IsValid() || a.Zone() != "" || ap.Port() == 0 { // Unmap would drop the zone
 		return ErrBlocked
 	}
+	a = a.Unmap()
 	if slices.Contains(never[:], a) {
 		return ErrBlocked
 	}

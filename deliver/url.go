@@ -95,10 +95,26 @@ func parseURL(raw string, allowHTTP bool) (*url.URL, error) {
 	if u.Path == "" {
 		u.Path = "/"
 	}
+	u.RawQuery = escapeBeyondASCII(u.RawQuery) // which net/url leaves as it is
 	if len(u.String()) > MaxURL {
 		return nil, fmt.Errorf("is longer than %d bytes once its characters are escaped", MaxURL)
 	}
 	return u, nil
+}
+
+func escapeBeyondASCII(s string) string {
+	if !strings.ContainsFunc(s, func(r rune) bool { return r >= 0x80 }) {
+		return s
+	}
+	var b strings.Builder
+	for _, c := range []byte(s) {
+		if c < 0x80 {
+			b.WriteByte(c)
+		} else {
+			fmt.Fprintf(&b, "%%%02X", c)
+		}
+	}
+	return b.String()
 }
 
 // canonicalHost is the host as it stands in a canonical URL, in brackets if it
