@@ -180,9 +180,10 @@ func (c *Client) commit(ctx context.Context, name string, msgs []*nats.Msg, fres
 }
 
 // sift finds which of the messages the stream has already, without storing
-// any: the server looks for duplicates before it compares the last sequence
-// that it is told to expect. It returns the others.
+// any: the server looks for duplicates before it compares the last key with the
+// one that it is told to expect. It returns the others.
 func (c *Client) sift(ctx context.Context, name string, msgs []*nats.Msg, fresh []int, acks []Ack) ([]int, error) {
+	nobody := nuid.Next() // the key of no message
 	var rest []int
 	for _, i := range fresh {
 		key := msgs[i].Header[HeaderMsgID]
@@ -192,11 +193,11 @@ func (c *Client) sift(ctx context.Context, name string, msgs []*nats.Msg, fresh 
 		}
 		probe := nats.NewMsg(msgs[i].Subject)
 		probe.Header[HeaderMsgID] = key
-		probe.Header[nats.ExpectedLastSeqHdr] = []string{"9223372036854775807"}
+		probe.Header[nats.ExpectedLastMsgIdHdr] = []string{nobody}
 		ack, err := c.publish(ctx, probe, name)
 		var ae *apiError
 		switch {
-		case errors.As(err, &ae) && ae.ErrCode == codeLastSequence:
+		case errors.As(err, &ae) && ae.ErrCode == codeLastKey:
 			rest = append(rest, i)
 		case err != nil:
 			return nil, err

@@ -217,3 +217,12 @@ var _ io.Writer = (*logs)(nil)
 func event(typ string) stream.Append {
 	return stream.Append{Type: typ, Data: []byte(`{"n":1}`)}
 }
+
+func portOf(t testing.TB, addr string) int {
+	t.Helper()
+	a, err := net.ResolveTCPAddr("tcp", addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return a.Port
+}

@@ -106,6 +106,9 @@ var errConnecting = fmt.Errorf("not connected yet: %w", ErrUnavailable)
 // and options that can never work (a bad URL, an unreadable file) are errors.
 func Connect(ctx context.Context, o Options) (*Client, error) {
 	o = o.withDefaults()
+	if err := o.Names.Check(); err != nil {
+		return nil, fmt.Errorf("connect to the broker: %w", err)
+	}
 	c := &Client{
 		options: o,
 		names:   o.Names,

@@ -26,7 +26,7 @@ const (
 	codeNameInUse            = 10058
 	codeStreamNotFound       = 10059
 	codeSubjectOverlap       = 10065
-	codeLastSequence         = 10071
+	codeLastKey              = 10070
 	codeNotEnabled           = 10076
 	codeStoreFailed          = 10077
 	codeBatchDisabled        = 10174
@@ -333,13 +333,8 @@ func (c *Client) adopt(ctx context.Context, s OrgStream) (State, error) {
 	if !had.Config.AllowAtomicPublish {
 		errs = append(errs, set("allow_atomic", true))
 	}
-	subjects := slices.Clone(had.Config.Subjects)
-	for _, sub := range c.subjects(s) {
-		if !slices.ContainsFunc(subjects, func(has string) bool { return covers(has, sub) }) {
-			subjects = append(subjects, sub)
-		}
-	}
-	if len(subjects) > len(had.Config.Subjects) {
+	subjects := merge(had.Config.Subjects, c.subjects(s))
+	if !slices.Equal(subjects, had.Config.Subjects) {
 		errs = append(errs, set("subjects", subjects))
 	}
 	extra := slices.DeleteFunc(slices.Clone(subjects), func(sub string) bool {
@@ -410,6 +405,20 @@ func weaknesses(c jetstream.StreamConfig) string {
 		w = append(w, "it is kept in memory only")
 	}
 	return strings.Join(w, "; ")
+}
+
+// merge adds subjects that are wanted to those that are there. A stream's
+// subjects must not overlap, so a wider one replaces those that it covers.
+func merge(has, wanted []string) []string {
+	subjects := slices.Clone(has)
+	for _, w := range wanted {
+		if slices.ContainsFunc(subjects, func(s string) bool { return covers(s, w) }) {
+			continue
+		}
+		subjects = slices.DeleteFunc(subjects, func(s string) bool { return covers(w, s) })
+		subjects = append(subjects, w)
+	}
+	return subjects
 }
 
 // covers reports whether every subject that filter b matches, a matches too.

@@ -161,9 +161,9 @@ func (s *Server) Health() error {
 	if s.running == nil {
 		return errors.New("embedded server: not running")
 	}
-	h := s.running.ns.Healthz(&server.HealthzOptions{})
-	if h.Status != "ok" {
-		return fmt.Errorf("embedded server: %s", healthText(h))
+	h := s.running.ns.Healthz(&server.HealthzOptions{Details: true})
+	if why := s.sick(h); why != "" {
+		return fmt.Errorf("embedded server: %s", why)
 	}
 	if why := s.full.Load(); why != nil {
 		return fmt.Errorf("embedded server: %w: %s", ErrFull, *why)
@@ -171,22 +171,30 @@ func (s *Server) Health() error {
 	return nil
 }
 
-func healthText(h *server.HealthStatus) string {
-	text := h.Error
-	for i, e := range h.Errors {
-		if i == 3 {
-			text += fmt.Sprintf("; and %d more", len(h.Errors)-i)
-			break
-		}
-		if text != "" {
-			text += "; "
-		}
-		text += e.Error
+// sick says what is wrong with a server, or "". A stream that is being deleted
+// at this moment has files without a stream and is not a fault.
+func (s *Server) sick(h *server.HealthStatus) string {
+	if h.Status == "ok" {
+		return ""
 	}
-	if text == "" {
-		text = h.Status
+	var why []string
+	for _, e := range h.Errors {
+		if e.Stream != "" {
+			_, err := os.Stat(filepath.Join(s.options.Dir, server.JetStreamStoreDir, e.Account, "streams", e.Stream))
+			if strings.HasPrefix(e.Stream, ".") || errors.Is(err, fs.ErrNotExist) {
+				continue
+			}
+		}
+		why = append(why, e.Error)
 	}
-	return text
+	const shown = 3
+	if n := len(why); n > shown {
+		why = append(why[:shown], fmt.Sprintf("and %d more", n-shown))
+	}
+	if len(why) == 0 && len(h.Errors) == 0 {
+		return h.Status + " " + h.Error
+	}
+	return strings.Join(why, "; ")
 }
 
 // InProcessConn implements nats.InProcessConnProvider over restarts.

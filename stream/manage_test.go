@@ -1,0 +1,225 @@
+package stream_test
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/grapnel-hooks/grapnel/stream"
+)
+
+func configOf(t testing.TB, js jetstream.JetStream, name string) jetstream.StreamConfig {
+	t.Helper()
+	s, err := js.Stream(t.Context(), name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s.CachedInfo().Config
+}
+
+func TestCreate(t *testing.T) {
+	b := newBroker(t)
+	_, js := b.raw(t)
+	st := b.create(t, "acme", "webhook.>")
+	want := stream.State{Name: "EVENTS_acme", Created: st.Created, First: 1, Subjects: []string{"events.acme.>", "webhook.>"}}
+	if diff := cmp.Diff(want, st); diff != "" {
+		t.Error(diff)
+	}
+	if st.Created.IsZero() {
+		t.Error("no creation time")
+	}
+
+	c := configOf(t, js, "EVENTS_acme")
+	for name, ok := range map[string]bool{
+		"allow direct":     c.AllowDirect,
+		"deny delete":      c.DenyDelete,
+		"deny purge":       c.DenyPurge,
+		"discard new":      c.Discard == jetstream.DiscardNew,
+		"quota":            c.MaxBytes == 4<<30,
+		"max age":          c.MaxAge == 30*24*time.Hour,
+		"duplicates":       c.Duplicates == 10*time.Minute,
+		"atomic batches":   c.AllowAtomicPublish,
+		"no roll-up":       !c.AllowRollup,
+		"no TTL":           !c.AllowMsgTTL,
+		"no schedules":     !c.AllowMsgSchedules,
+		"no compression":   c.Compression == jetstream.NoCompression,
+		"on the disk":      c.Storage == jetstream.FileStorage,
+		"wakes by headers": c.RePublish != nil && c.RePublish.HeadersOnly,
+		"wakes for all":    c.RePublish != nil && c.RePublish.Source == ">",
+	} {
+		if !ok {
+			t.Errorf("%s: not so in %+v", name, c)
+		}
+	}
+
+	b.append(t, "acme", event("x"))
+	again := b.create(t, "acme", "webhook.>")
+	if !again.Created.Equal(st.Created) || again.Last != 1 || again.LastTime.IsZero() {
+		t.Errorf("created again: %+v", again)
+	}
+	if strings.Contains(b.logs.String(), "adopted") {
+		t.Error("nothing was to be changed, yet the stream was updated")
+	}
+}
+
+func TestCreateRefuses(t *testing.T) {
+	b := newBroker(t)
+	_, js := b.raw(t)
+	b.create(t, "acme", "webhook.>")
+	for _, c := range []jetstream.StreamConfig{
+		{Name: "LEGACY", Subjects: []string{"events.taken.*"}},
+		{Name: "EVENTS_work", Subjects: []string{"events.work.>"}, Retention: jetstream.WorkQueuePolicy},
+		{Name: "EVENTS_mirror", Mirror: &jetstream.StreamSource{Name: "LEGACY"}},
+	} {
+		if _, err := js.CreateStream(t.Context(), c); err != nil {
+			t.Fatal(err)
+		}
+	}
+	cases := []struct {
+		name string
+		s    stream.OrgStream
+		want []string
+	}{
+		{"the org's subjects belong to another stream", stream.OrgStream{Org: "taken"}, []string{"events.taken.>", "LEGACY", "choose another"}},
+		{"an extra subject belongs to another org", stream.OrgStream{Org: "other", Subjects: []string{"webhook.invoice.>"}}, []string{"webhook.invoice.>", "EVENTS_acme"}},
+		{"a bad org", stream.OrgStream{Org: "a b"}, []string{"organization id"}},
+		{"a bad subject", stream.OrgStream{Org: "other", Subjects: []string{">"}}, []string{"subject"}},
+		{"a work queue", stream.OrgStream{Org: "work"}, []string{"EVENTS_work", "retention"}},
+		{"a mirror", stream.OrgStream{Org: "mirror"}, []string{"mirror"}},
+	}
+	for _, c := range cases {
+		t.Run(c.name, func(t *testing.T) {
+			_, err := b.Create(t.Context(), c.s)
+			if err == nil {
+				t.Fatal("no error")
+			}
+			for _, w := range c.want {
+				if !strings.Contains(err.Error(), w) {
+					t.Errorf("error %q does not say %q", err, w)
+				}
+			}
+		})
+	}
+}
+
+// A stream that somebody else made with the right name is taken over, with its
+// limits and its events.
+func TestCreateAdopts(t *testing.T) {
+	b := newBroker(t)
+	_, js := b.raw(t)
+	if _, err := js.CreateStream(t.Context(), jetstream.StreamConfig{
+		Name: "EVENTS_acme", Description: "ours since 2019", Subjects: []string{"events.acme.*"},
+		MaxMsgs: 100, MaxAge: time.Hour, Metadata: map[string]string{"team": "crm"},
+	}); err != nil {
+		t.Fatal(err)
+	}
+	b.append(t, "acme", event("before"))
+
+	st := b.create(t, "acme", "webhook.>")
+	if st.Last != 1 {
+		t.Errorf("last %d, want 1", st.Last)
+	}
+	c := configOf(t, js, "EVENTS_acme")
+	if diff := cmp.Diff([]string{"events.acme.>", "webhook.>"}, c.Subjects); diff != "" {
+		t.Error(diff)
+	}
+	if !c.AllowDirect || !c.AllowAtomicPublish || c.RePublish == nil || c.RePublish.Destination != "wake.acme.>" {
+		t.Errorf("not adopted: %+v", c)
+	}
+	if c.MaxMsgs != 100 || c.MaxAge != time.Hour || c.Discard != jetstream.DiscardOld || c.DenyDelete || c.Description != "ours since 2019" || c.Metadata["team"] != "crm" {
+		t.Errorf("changed what was not ours: %+v", c)
+	}
+	if !strings.Contains(b.logs.String(), "drops its oldest") {
+		t.Error("no word about events that can be lost")
+	}
+	if n := len(all(t, b.Client, "EVENTS_acme")); n != 1 {
+		t.Errorf("read %d", n)
+	}
+
+	wakes := make(chan stream.Wake, 1)
+	if err := b.OnWake(func(w stream.Wake) { wakes <- w }); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := js.Publish(t.Context(), "webhook.paid", []byte("{}")); err != nil {
+		t.Fatal(err)
+	}
+	if w := within(t, "wake-up", wakes); w.Org != "acme" || w.Seq != 2 {
+		t.Errorf("wake-up %+v", w)
+	}
+}
+
+func TestFind(t *testing.T) {
+	b := newBroker(t)
+	_, js := b.raw(t)
+	const orgs = 1000
+	want := make(map[string]stream.Seq)
+	for i := range orgs {
+		org := fmt.Sprintf("org-%d", i)
+		b.create(t, org)
+		want[org] = 0
+	}
+	for _, name := range []string{"LEGACY", "EVENTS_not a name", "OTHER_acme"} {
+		js.CreateStream(t.Context(), jetstream.StreamConfig{Name: name, Subjects: []string{name + ".x"}})
+	}
+	b.append(t, "org-7", event("x"))
+	want["org-7"] = 1
+
+	got := make(map[string]stream.Seq)
+	for f, err := range b.Find(t.Context()) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		got[f.Org] = f.State.Last
+		if f.State.Name != (stream.Names{}).Stream(f.Org) || f.State.Created.IsZero() {
+			t.Errorf("state %+v", f.State)
+		}
+	}
+	if !maps.Equal(got, want) {
+		t.Errorf("found %d streams, want %d; %s", len(got), len(want), cmp.Diff(want, got))
+	}
+	n := 0
+	for range b.Find(t.Context()) {
+		if n++; n == 300 {
+			break
+		}
+	}
+}
+
+func TestFindNothing(t *testing.T) {
+	b := newBroker(t)
+	for f, err := range b.Find(t.Context()) {
+		t.Errorf("found %v, %v", f, err)
+	}
+	b.server.Close()
+	eventually(t, "loss of the broker", func() bool { return !b.Connected() })
+	for _, err := range b.Find(t.Context()) {
+		if !errors.Is(err, stream.ErrUnavailable) {
+			t.Errorf("error %v", err)
+		}
+	}
+}
+
+func BenchmarkFind10k(b *testing.B) {
+	br := newBroker(b)
+	for i := range 10_000 {
+		br.create(b, fmt.Sprintf("org-%d", i))
+	}
+	for b.Loop() {
+		n := 0
+		for _, err := range br.Find(b.Context()) {
+			if err != nil {
+				b.Fatal(err)
+			}
+			n++
+		}
+		if n != 10_000 {
+			b.Fatalf("found %d", n)
+		}
+	}
+}
