@@ -194,7 +194,10 @@ func (n Names) Type(org, subject string) (string, bool) {
 	if rest, ok = strings.CutPrefix(rest, org); !ok {
 		return "", false
 	}
-	return strings.CutPrefix(rest, ".")
+	if rest, ok = strings.CutPrefix(rest, "."); !ok {
+		return "", false
+	}
+	return rest, true
 }
 
 // WakeSource is the part of the org's stream that wakes: events.acme.>, or
