@@ -65,10 +65,14 @@ func (l *Lanes) attempt(n *lane, t Ticket, target *Target) {
 		}
 		t.Payload = p
 	}
+	l.o.Failpoint("send.before")
+	// Crash here: nothing happened; the delivery is pending.
 	a := Attempt{Number: t.Attempts + 1, Trigger: t.Trigger, Started: l.now()}
 	l.flying.Add(1)
 	a.Outcome = l.send(&t, target, a.Number)
 	l.flying.Add(-1)
+	l.o.Failpoint("send.after")
+	// Crash here, or until the record is committed: the request is made again.
 	l.counts[a.Class].Add(1)
 
 	ended := l.now()

@@ -36,9 +36,12 @@ type LanesOptions struct {
 
 	// Observe, if set, is told of each outcome, by the goroutine that sent.
 	Observe func(ep *Endpoint, t *Ticket, a *Attempt, next *Transition)
-	Log     *slog.Logger
-	Now     func() time.Time // default time.Now
-	Rand    func() float64   // jitter, in [0,1); default math/rand/v2
+	// Failpoint, if set, is called at "send.before", before the dial, and at
+	// "send.after", when the outcome is known to nobody else yet.
+	Failpoint func(name string)
+	Log       *slog.Logger
+	Now       func() time.Time // default time.Now
+	Rand      func() float64   // jitter, in [0,1); default math/rand/v2
 }
 
 // Lanes holds one lane for each endpoint and moves deliveries through them.
@@ -97,6 +100,9 @@ func NewLanes(o LanesOptions) *Lanes {
 	}
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
+	}
+	if o.Failpoint == nil {
+		o.Failpoint = func(string) {}
 	}
 	l := &Lanes{
 		o:      o,

@@ -130,6 +130,7 @@ func openDaemon(ctx context.Context, o daemonOptions) (_ *daemon, err error) {
 		Send:        d.sender.Send,
 		MaxInFlight: o.MaxInFlight,
 		Observe:     d.observe,
+		Failpoint:   o.Failpoint,
 		Log:         o.Log,
 	})
 	d.loop = fanout.NewLoop(fanout.Options{
