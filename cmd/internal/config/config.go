@@ -143,7 +143,6 @@ func Flags(f *pflag.FlagSet) {
 	for _, s := range settings {
 		usage := s.usage + " (" + s.env() + ")"
 		switch {
-		case f.Lookup(s.flag) != nil: // --data is every command's
 		case s.many:
 			f.StringArray(s.flag, nil, usage)
 		case s.boolean:

@@ -1,0 +1,75 @@
+// Package logging makes the program's logger: lines for people on a terminal,
+// JSON for machines elsewhere.
+package logging
+
+import (
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"time"
+
+	"github.com/lmittmann/tint"
+	"github.com/mattn/go-isatty"
+)
+
+// New makes a logger that writes to w. format is "auto" (text when w is a
+// terminal, else JSON), "text" or "json".
+func New(w io.Writer, format string, level slog.Leveler) (*slog.Logger, error) {
+	if format == "auto" {
+		format = "json"
+		if Terminal(w) {
+			format = "text"
+		}
+	}
+	switch format {
+	case "text":
+		return slog.New(tint.NewHandler(w, &tint.Options{
+			Level: level, TimeFormat: "15:04:05.000", NoColor: !Colour(w), ReplaceAttr: briefly,
+		})), nil
+	case "json":
+		return slog.New(slog.NewJSONHandler(w, &slog.HandlerOptions{Level: level, ReplaceAttr: precisely})), nil
+	}
+	return nil, fmt.Errorf("log format %q: want auto, text or json", format)
+}
+
+// Terminal reports whether w is one.
+func Terminal(w io.Writer) bool {
+	f, ok := w.(*os.File)
+	return ok && isatty.IsTerminal(f.Fd())
+}
+
+// Colour reports whether what is written to w should have colours: it is a
+// terminal that can show them, and NO_COLOR is not set (https://no-color.org).
+func Colour(w io.Writer) bool {
+	return Terminal(w) && os.Getenv("NO_COLOR") == "" && os.Getenv("TERM") != "dumb"
+}
+
+// briefly shortens what people read: durations to what matters.
+func briefly(_ []string, a slog.Attr) slog.Attr {
+	if a.Value.Kind() == slog.KindDuration {
+		d := a.Value.Duration()
+		switch {
+		case d > time.Minute:
+			d = d.Round(time.Second)
+		case d > time.Second:
+			d = d.Round(10 * time.Millisecond)
+		case d > time.Millisecond:
+			d = d.Round(100 * time.Microsecond)
+		}
+		return slog.Duration(a.Key, d)
+	}
+	return a
+}
+
+// precisely puts what machines read in forms that do not depend on the
+// machine: times in UTC, durations in seconds.
+func precisely(_ []string, a slog.Attr) slog.Attr {
+	switch a.Value.Kind() {
+	case slog.KindTime:
+		return slog.Time(a.Key, a.Value.Time().UTC())
+	case slog.KindDuration:
+		return slog.Float64(a.Key+"_seconds", a.Value.Duration().Seconds())
+	}
+	return a
+}
