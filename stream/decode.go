@@ -100,9 +100,6 @@ func (d Decoding) fill(ev *Event, m Message) *Rejected {
 	payload := d.Payload
 	switch s := k[hPayload]; {
 	case s == "":
-		if structured || k.cloudEvent() {
-			payload = PayloadData
-		}
 	case s != string(PayloadData) && s != string(PayloadEnvelope):
 		return reject(CodeBadHeader, "%s %s: want %s or %s", HeaderPayload, clip(s), PayloadData, PayloadEnvelope)
 	case s == string(PayloadEnvelope) && (structured || k.cloudEvent()):
