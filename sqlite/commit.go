@@ -1,0 +1,271 @@
+package sqlite
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/grapnel-hooks/grapnel/cursor"
+	"github.com/grapnel-hooks/grapnel/fanout"
+)
+
+// The two statements of the hot path. What is the same for all rows of a plan is
+// bound once: ?1 is the org, ?2 the incarnation.
+const (
+	insertEvents     = "INSERT INTO events(id, org, incarnation, seq, prev, key, type, stored, fanned) VALUES "
+	insertDeliveries = "INSERT INTO deliveries(event, endpoint, org, state, reason, due, attempts, spent, trigger) VALUES "
+
+	eventShared, eventArgs       = 2, 7
+	deliveryShared, deliveryArgs = 1, 2
+)
+
+var (
+	insertEvent        = insertEvents + eventRows(1)
+	insertManyEvents   = insertEvents + eventRows(manyRows)
+	insertDelivery     = insertDeliveries + deliveryRows(1)
+	insertManyDelivery = insertDeliveries + deliveryRows(manyRows)
+)
+
+func eventRows(n int) string {
+	rows := make([]string, n)
+	for i := range rows {
+		a := eventShared + eventArgs*i
+		rows[i] = fmt.Sprintf("(?%d,?1,?2,?%d,?%d,?%d,?%d,?%d,?%d)", a+1, a+2, a+3, a+4, a+5, a+6, a+7)
+	}
+	return strings.Join(rows, ",")
+}
+
+func deliveryRows(n int) string {
+	rows := make([]string, n)
+	for i := range rows {
+		a := deliveryShared + deliveryArgs*i
+		rows[i] = fmt.Sprintf("(?%d,?%d,?1,0,0,0,0,0,0)", a+1, a+2)
+	}
+	return strings.Join(rows, ",")
+}
+
+// Commit implements [fanout.Books]. What is known of the plan's IDs is looked up
+// before the writer is asked: nobody else commits for this org meanwhile.
+func (s *Store) Commit(ctx context.Context, p fanout.Plan) ([]fanout.Written, error) {
+	if err := checkMove(p); err != nil {
+		return nil, fmt.Errorf("commit %s after %d: %w", p.Org, p.From.Seq, err)
+	}
+	o, err := s.find(p.Org)
+	if err != nil {
+		return nil, err
+	}
+	o.commit.Lock()
+	defer o.commit.Unlock()
+	known, err := s.known(o, p)
+	if err != nil {
+		return nil, fmt.Errorf("commit %s after %d: look up events: %w", p.Org, p.From.Seq, public(err))
+	}
+	var written []fanout.Written
+	err = s.w.submit(ctx, &op{plan: true, done: make(chan struct{}), run: func(t *txn) (err error) {
+		written, err = t.commit(o, p, known)
+		return err
+	}})
+	if err != nil {
+		return nil, fmt.Errorf("commit %s after %d: %w", p.Org, p.From.Seq, err)
+	}
+	return written, nil
+}
+
+// checkMove refuses what no reading of a stream can have caused.
+func checkMove(p fanout.Plan) error {
+	same := p.From.Incarnation == p.To.Incarnation
+	switch {
+	case p.To.Incarnation < 1:
+		return errors.New("a position without an incarnation")
+	case p.Change != cursor.Same && p.To.Incarnation <= p.From.Incarnation:
+		return errors.New("another stream, and no new incarnation")
+	case p.Change == cursor.Same && !same && p.From.Incarnation != 0:
+		return errors.New("a new incarnation of the same stream")
+	case same && p.To.Seq < p.From.Seq:
+		return errors.New("the position would move back")
+	}
+	return nil
+}
+
+// earlier says what the books know of the ID of one event of a plan.
+type earlier struct {
+	event int64 // 0: nothing
+	same  bool  // at the same place in the stream: it is read again
+}
+
+// known looks up the IDs of the plan's events; nil when all are new.
+func (s *Store) known(o *orgState, p fanout.Plan) ([]earlier, error) {
+	var all []earlier
+	var found []int64
+	for i := range p.Events {
+		ev := &p.Events[i]
+		var err error
+		if found, err = s.keys.lookup(s.readDB, ev.ID, found[:0]); err != nil {
+			return nil, err
+		}
+		for _, event := range found {
+			at, err := s.event(o, event)
+			if err != nil {
+				return nil, err
+			}
+			if at == nil || at.ID != ev.ID {
+				continue // removed by retention, of a removed org, or another with the same hash
+			}
+			if all == nil {
+				all = make([]earlier, len(p.Events))
+			}
+			all[i] = earlier{event: event, same: at.Incarnation == p.To.Incarnation && at.Seq == ev.Seq}
+			if all[i].same {
+				break
+			}
+		}
+	}
+	return all, nil
+}
+
+// commit writes the plan.
+func (t *txn) commit(o *orgState, p fanout.Plan, known []earlier) ([]fanout.Written, error) {
+	written := make([]fanout.Written, len(p.Events))
+	last, fresh, duplicates := t.chain(o), int64(0), int64(p.Duplicates)
+	prevs := make([]int64, len(p.Events))
+	for i := range p.Events {
+		var k earlier
+		if known != nil {
+			k = known[i]
+		}
+		switch {
+		case k.event == 0:
+			written[i] = fanout.Written{Event: t.next, Endpoints: p.Events[i].Endpoints}
+			if last != 0 {
+				prevs[i] = t.next - last
+			}
+			last = t.next
+			t.next++
+			fresh++
+		case k.same:
+			written[i].Event = k.event
+		default:
+			duplicates++
+		}
+	}
+	if err := t.move(o, p, last, fresh, duplicates); err != nil {
+		return nil, err
+	}
+	if err := t.insertEvents(o, p, known, written, prevs); err != nil {
+		return nil, fmt.Errorf("insert events: %w", err)
+	}
+	if err := t.insertDeliveries(o, p, known, written); err != nil {
+		return nil, fmt.Errorf("insert deliveries: %w", err)
+	}
+	if err := t.exceptions(o, p); err != nil {
+		return nil, err
+	}
+	if fresh > 0 {
+		t.after = append(t.after, func() {
+			o.lastEvent = last
+			t.s.keys.add(func(yield func(keyed) bool) {
+				for i := range written {
+					if known == nil || known[i].event == 0 {
+						if !yield(keyed{p.Events[i].ID, written[i].Event}) {
+							return
+						}
+					}
+				}
+			})
+		})
+	}
+	return written, nil
+}
+
+// chain is the org's newest event. Two plans of one org are never in one
+// transaction, so memory is right.
+func (t *txn) chain(o *orgState) int64 { return o.lastEvent }
+
+// move swaps the position, if it and the subscriptions are still those of the
+// plan.
+func (t *txn) move(o *orgState, p fanout.Plan, last, fresh, duplicates int64) error {
+	to := p.To
+	n, err := t.c.exec(`UPDATE cursors SET stream=?, created=?, incarnation=?, position=?, anchor=?, updated_at=?, last_event=?,
+		events=events+?, unmatched=unmatched+?, duplicates=duplicates+?
+		WHERE org=? AND incarnation=? AND position=? AND version=?`,
+		to.Stream, toNanos(to.Created), int64(to.Incarnation), int64(to.Seq), toNanos(to.Anchor), toMillis(t.now), last,
+		fresh, int64(p.Unmatched), duplicates,
+		o.row, int64(p.From.Incarnation), int64(p.From.Seq), p.Version)
+	if err != nil {
+		return fmt.Errorf("move the position: %w", err)
+	}
+	if n == 0 {
+		return t.refused(o, p)
+	}
+	if p.Change != cursor.Same {
+		_, err = t.c.exec("UPDATE cursors SET complete_incarnation=?, complete=? WHERE org=?", int64(to.Incarnation), int64(p.Began), o.row)
+	}
+	return err
+}
+
+// refused says why the position could not be swapped.
+func (t *txn) refused(o *orgState, p fanout.Plan) error {
+	r := make(row, 3)
+	found, err := t.c.one(r, "SELECT incarnation, position, version FROM cursors WHERE org=?", o.row)
+	switch {
+	case err != nil:
+		return err
+	case !found:
+		return fanout.ErrNoOrg
+	case r.int(0) != int64(p.From.Incarnation) || r.int(1) != int64(p.From.Seq):
+		return fmt.Errorf("%w: it is at %d.%d", fanout.ErrMoved, r.int(0), r.int(1))
+	default:
+		return fmt.Errorf("%w: version %d, the plan is of %d", fanout.ErrStale, r.int(2), p.Version)
+	}
+}
+
+// insertEvents writes a row for each event that is new.
+func (t *txn) insertEvents(o *orgState, p fanout.Plan, known []earlier, written []fanout.Written, prevs []int64) error {
+	in := t.inserter(insertManyEvents, insertEvent, eventShared, eventArgs, o.row, int64(p.To.Incarnation))
+	now := toMillis(t.now)
+	for i := range p.Events {
+		if known != nil && known[i].event != 0 {
+			continue
+		}
+		ev := &p.Events[i]
+		stored := toMillis(ev.Stored)
+		if err := in.add(written[i].Event, int64(ev.Seq), prevs[i], ev.ID[:], ev.Type, stored, now-stored); err != nil {
+			return err
+		}
+	}
+	return in.flush()
+}
+
+// insertDeliveries writes a row for each pair that is new. For an event that
+// is read again these are the pairs that are missing.
+func (t *txn) insertDeliveries(o *orgState, p fanout.Plan, known []earlier, written []fanout.Written) error {
+	in := t.inserter(insertManyDelivery, insertDelivery, deliveryShared, deliveryArgs, o.row)
+	made := int64(0)
+	for i := range p.Events {
+		switch {
+		case known == nil || known[i].event == 0:
+			for _, endpoint := range p.Events[i].Endpoints {
+				if err := in.add(written[i].Event, endpoint); err != nil {
+					return err
+				}
+			}
+			made += int64(len(p.Events[i].Endpoints))
+		case known[i].same:
+			for _, endpoint := range p.Events[i].Endpoints {
+				n, err := t.c.exec("INSERT OR IGNORE INTO deliveries(event, endpoint, org, state, reason, due, attempts, spent, trigger) VALUES(?,?,?,0,0,0,0,0,0)",
+					known[i].event, endpoint, o.row)
+				if err != nil {
+					return err
+				}
+				if n > 0 {
+					written[i].Endpoints = append(written[i].Endpoints, endpoint)
+					made++
+				}
+			}
+		}
+	}
+	t.count(o.row, made, 0)
+	t.rows += made
+	return in.flush()
+}

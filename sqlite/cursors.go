@@ -1,0 +1,183 @@
+package sqlite
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/grapnel-hooks/grapnel/cursor"
+	"github.com/grapnel-hooks/grapnel/deliver"
+	"github.com/grapnel-hooks/grapnel/fanout"
+)
+
+// Counts is how many deliveries of an org stand where.
+type Counts struct {
+	Pending int64
+	Due     int64 // of Pending: those whose time has come, held ones included
+	Dead    int64
+}
+
+// Cursor is an org's position and what came of what was read so far.
+type Cursor struct {
+	cursor.Position
+	UpdatedAt  time.Time // of the position; zero when it was never read
+	Events     uint64    // that got deliveries
+	Unmatched  uint64    // that nobody was subscribed to
+	Duplicates uint64
+	Rejected   uint64
+	Gated      uint64
+	GapEvents  uint64 // sequences in gaps
+	Counts
+}
+
+const cursorColumns = `o.org, c.stream, c.created, c.incarnation, c.position, c.anchor,
+	c.updated_at, c.events, c.unmatched, c.duplicates, c.rejected, c.gated, c.gap_events`
+
+func scanCursor(scan func(...any) error) (Cursor, error) {
+	var c Cursor
+	var created, anchor, updated int64
+	err := scan(&c.Org, &c.Stream, &created, &c.Incarnation, &c.Seq, &anchor,
+		&updated, &c.Events, &c.Unmatched, &c.Duplicates, &c.Rejected, &c.Gated, &c.GapEvents)
+	c.Created, c.Anchor, c.UpdatedAt = fromNanos(created), fromNanos(anchor), fromMillis(updated)
+	return c, err
+}
+
+// Position implements [fanout.Books].
+func (s *Store) Position(ctx context.Context, org string) (cursor.Position, error) {
+	c, err := s.cursor(org)
+	return c.Position, err
+}
+
+// Cursor is the org's position with its counts.
+func (s *Store) Cursor(ctx context.Context, org string) (Cursor, error) {
+	c, err := s.cursor(org)
+	if err != nil {
+		return Cursor{}, err
+	}
+	c.Counts, err = s.CountStates(ctx, org)
+	return c, err
+}
+
+func (s *Store) cursor(org string) (Cursor, error) {
+	o, err := s.find(org)
+	if err != nil {
+		return Cursor{}, err
+	}
+	c, err := scanCursor(s.readDB.QueryRowContext(background,
+		"SELECT "+cursorColumns+" FROM cursors c JOIN orgs o ON o.id = c.org WHERE c.org = ?", o.row).Scan)
+	if errors.Is(err, sql.ErrNoRows) {
+		err = fanout.ErrNoOrg
+	}
+	if err != nil {
+		return Cursor{}, fmt.Errorf("position of %s: %w", org, err)
+	}
+	return c, nil
+}
+
+// Cursors are those of all orgs, by org.
+func (s *Store) Cursors(ctx context.Context) ([]Cursor, error) {
+	waiting, err := s.waiting(s.now())
+	if err != nil {
+		return nil, fmt.Errorf("cursors: %w", err)
+	}
+	rows, err := s.readDB.QueryContext(background,
+		"SELECT "+cursorColumns+" FROM cursors c JOIN orgs o ON o.id = c.org WHERE o.removed_at IS NULL ORDER BY o.org")
+	if err != nil {
+		return nil, fmt.Errorf("cursors: %w", err)
+	}
+	defer rows.Close()
+	var list []Cursor
+	for rows.Next() {
+		c, err := scanCursor(rows.Scan)
+		if err != nil {
+			return nil, fmt.Errorf("cursors: %w", err)
+		}
+		if o, err := s.find(c.Org); err == nil {
+			c.Counts = o.counts(waiting[o.row])
+		}
+		list = append(list, c)
+	}
+	return list, rows.Err()
+}
+
+// CountStates counts the org's deliveries. Pending and dead are counted as they
+// change, so this costs nothing for an org without pending ones.
+func (s *Store) CountStates(_ context.Context, org string) (Counts, error) {
+	o, err := s.find(org)
+	if err != nil {
+		return Counts{}, err
+	}
+	waiting := int64(0)
+	if o.pending.Load() > 0 {
+		err := s.readDB.QueryRowContext(background,
+			"SELECT count(*) FROM deliveries INDEXED BY deliveries_pending WHERE state=0 AND due>? AND org=?", toMillis(s.now()), o.row).Scan(&waiting)
+		if err != nil {
+			return Counts{}, fmt.Errorf("count deliveries of %s: %w", org, err)
+		}
+	}
+	return o.counts(waiting), nil
+}
+
+// waiting counts by org the pending deliveries that are due after now.
+func (s *Store) waiting(now time.Time) (map[int64]int64, error) {
+	rows, err := s.readDB.QueryContext(background,
+		"SELECT org, count(*) FROM deliveries INDEXED BY deliveries_pending WHERE state=0 AND due>? GROUP BY org", toMillis(now))
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	waiting := make(map[int64]int64)
+	for rows.Next() {
+		var org, n int64
+		if err := rows.Scan(&org, &n); err != nil {
+			return nil, err
+		}
+		waiting[org] = n
+	}
+	return waiting, rows.Err()
+}
+
+func (o *orgState) counts(waiting int64) Counts {
+	pending := o.pending.Load()
+	return Counts{Pending: pending, Due: max(pending-waiting, 0), Dead: o.dead.Load()}
+}
+
+// loadCounts counts what is pending and dead by the two partial indexes.
+func (s *Store) loadCounts() error {
+	for state, add := range map[deliver.State]func(*orgState, int64){
+		deliver.Pending: func(o *orgState, n int64) { o.pending.Store(n) },
+		deliver.Dead:    func(o *orgState, n int64) { o.dead.Store(n) },
+	} {
+		index := "deliveries_pending"
+		if state == deliver.Dead {
+			index = "deliveries_dead"
+		}
+		err := s.w.c.query(func(r row) error {
+			if o := s.orgRows[r.int(0)]; o != nil {
+				add(o, r.int(1))
+			}
+			return nil
+		}, fmt.Sprintf("SELECT org, count(*) FROM deliveries INDEXED BY %s WHERE state=%d GROUP BY org", index, state))
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// addCounts brings the counts up to date after a commit.
+func (s *Store) addCounts(counts map[int64]change) {
+	if len(counts) == 0 {
+		return
+	}
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	for row, c := range counts {
+		if o := s.orgRows[row]; o != nil {
+			o.pending.Add(c.pending)
+			o.dead.Add(c.dead)
+		}
+	}
+}

@@ -1,0 +1,180 @@
+package sqlite
+
+import (
+	"context"
+	"database/sql"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/grapnel-hooks/grapnel/deliver"
+	"github.com/grapnel-hooks/grapnel/fanout"
+	"github.com/grapnel-hooks/grapnel/stream"
+)
+
+// GetDelivery reads one delivery of the org and its attempts, the first one first. It
+// wraps [ErrNotFound].
+func (s *Store) GetDelivery(ctx context.Context, org string, k deliver.Key) (deliver.Delivery, []deliver.Attempt, error) {
+	o, err := s.find(org)
+	if err != nil {
+		return deliver.Delivery{}, nil, err
+	}
+	d, err := scanDelivery(s.readDB.QueryRowContext(background, `SELECT `+deliveryColumns+`
+		FROM deliveries d JOIN events e ON e.id=d.event JOIN endpoints p ON p.id=d.endpoint
+		WHERE d.event=? AND d.endpoint=? AND d.org=?`, k.Event, k.Endpoint, o.row), org)
+	if errors.Is(err, sql.ErrNoRows) {
+		return deliver.Delivery{}, nil, fmt.Errorf("delivery of event %d to endpoint %d: %w", k.Event, k.Endpoint, ErrNotFound)
+	}
+	if err != nil {
+		return deliver.Delivery{}, nil, fmt.Errorf("delivery of event %d to endpoint %d: %w", k.Event, k.Endpoint, err)
+	}
+	attempts, err := s.attempts(k)
+	if err != nil {
+		return deliver.Delivery{}, nil, fmt.Errorf("attempts of event %d to endpoint %d: %w", k.Event, k.Endpoint, err)
+	}
+	return d, attempts, nil
+}
+
+// maxAttempts bounds the history that is read of one delivery: its newest.
+const maxAttempts = 1000
+
+func (s *Store) attempts(k deliver.Key) ([]deliver.Attempt, error) {
+	rows, err := s.readDB.QueryContext(background, `SELECT number, trigger, started, duration, class, status, retry_after, error, headers, body, truncated FROM (
+		SELECT * FROM attempts WHERE event=? AND endpoint=? ORDER BY number DESC LIMIT ?) ORDER BY number`, k.Event, k.Endpoint, maxAttempts)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var list []deliver.Attempt
+	for rows.Next() {
+		var a deliver.Attempt
+		var started, micros int64
+		var wait sql.NullInt64
+		var text, headers sql.NullString
+		var truncated sql.NullBool
+		if err := rows.Scan(&a.Number, &a.Trigger, &started, &micros, &a.Class, &a.Status, &wait, &text, &headers, &a.Body, &truncated); err != nil {
+			return nil, err
+		}
+		a.Started, a.Duration = fromMillis(started), time.Duration(micros)*time.Microsecond
+		a.RetryAfter, a.Error, a.Truncated = time.Duration(wait.Int64)*time.Millisecond, text.String, truncated.Bool
+		if headers.Valid {
+			if err := json.Unmarshal([]byte(headers.String), &a.Header); err != nil {
+				return nil, fmt.Errorf("headers of attempt %d: %w", a.Number, err)
+			}
+		}
+		list = append(list, a)
+	}
+	return list, rows.Err()
+}
+
+// RetryDelivery makes a delivery due now, with a fresh budget of attempts and its
+// history kept, whatever its state is: one that waits does not wait any
+// longer. Fresh ones, which are due anyway, stay as they are. It wraps
+// [ErrNotFound], also when the endpoint was removed.
+func (s *Store) RetryDelivery(ctx context.Context, org string, k deliver.Key) (deliver.Ticket, error) {
+	o, err := s.find(org)
+	if err != nil {
+		return deliver.Ticket{}, err
+	}
+	var ticket deliver.Ticket
+	err = s.w.do(ctx, func(t *txn) error {
+		r := make(row, 5)
+		found, err := t.c.one(r, `SELECT d.state, d.due, d.attempts, d.spent, d.trigger FROM deliveries d
+			JOIN endpoints p ON p.id=d.endpoint AND p.removed_at IS NULL WHERE d.event=? AND d.endpoint=? AND d.org=?`, k.Event, k.Endpoint, o.row)
+		if err != nil {
+			return err
+		}
+		if !found {
+			return ErrNotFound
+		}
+		ticket = deliver.Ticket{Key: k, Due: r.int(1), Attempts: int(r.int(2)), Spent: int(r.int(3)), Trigger: deliver.Trigger(r.int(4))}
+		state := deliver.State(r.int(0))
+		if state == deliver.Pending && ticket.Due == 0 {
+			return nil
+		}
+		ticket.Due, ticket.Spent, ticket.Trigger = max(toMillis(t.now), 1), 0, deliver.Manual
+		switch state {
+		case deliver.Dead:
+			t.count(o.row, 1, -1)
+		case deliver.Delivered, deliver.Cancelled:
+			t.count(o.row, 1, 0)
+		}
+		_, err = t.c.exec("UPDATE deliveries SET state=0, reason=0, due=?, spent=0, trigger=? WHERE event=? AND endpoint=?",
+			ticket.Due, int64(ticket.Trigger), k.Event, k.Endpoint)
+		return err
+	})
+	if err != nil {
+		return deliver.Ticket{}, fmt.Errorf("retry delivery of event %d to endpoint %d: %w", k.Event, k.Endpoint, err)
+	}
+	return ticket, nil
+}
+
+// EventDetail is one event with its deliveries.
+type EventDetail struct {
+	fanout.EventPlace
+	Type       string
+	Stored     time.Time
+	FannedOut  time.Time
+	Deliveries []deliver.Delivery // by endpoint; the first MaxPage of them
+}
+
+// GetEvent finds an event of the org by its ID. It wraps [ErrNotFound], also
+// for events that nobody was subscribed to: the books have no row for them.
+func (s *Store) GetEvent(ctx context.Context, org string, id stream.ID) (EventDetail, error) {
+	o, err := s.find(org)
+	if err != nil {
+		return EventDetail{}, err
+	}
+	place, err := s.findEvent(o, id)
+	if err == nil && place == nil {
+		err = ErrNotFound
+	}
+	if err != nil {
+		return EventDetail{}, fmt.Errorf("event %s: %w", id, err)
+	}
+	d := EventDetail{EventPlace: *place}
+	var stored, fanned int64
+	err = s.readDB.QueryRowContext(background, "SELECT type, stored, fanned FROM events WHERE id=? AND org=?", place.Event, o.row).Scan(&d.Type, &stored, &fanned)
+	if err != nil {
+		return EventDetail{}, fmt.Errorf("event %s: %w", id, err)
+	}
+	d.Stored, d.FannedOut = fromMillis(stored), fromMillis(stored+fanned)
+	page, err := s.ListDeliveries(ctx, org, Filter{Event: id}, MaxPage, "")
+	d.Deliveries = page.Deliveries
+	return d, err
+}
+
+// findEvent finds the newest event of the org with that ID, nil if the books
+// have none.
+func (s *Store) findEvent(o *orgState, id stream.ID) (*fanout.EventPlace, error) {
+	candidates, err := s.keys.lookup(s.readDB, id, nil)
+	if err != nil {
+		return nil, err
+	}
+	for _, event := range candidates {
+		place, err := s.event(o, event)
+		if err != nil {
+			return nil, err
+		}
+		if place != nil && place.ID == id {
+			return place, nil
+		}
+	}
+	return nil, nil
+}
+
+// event reads where an event of the org lies, nil if the books have none of that number.
+func (s *Store) event(o *orgState, event int64) (*fanout.EventPlace, error) {
+	p := fanout.EventPlace{Event: event, Org: o.org.ID}
+	var key []byte
+	err := s.readDB.QueryRowContext(background, "SELECT incarnation, seq, key FROM events WHERE id=? AND org=?", event, o.row).Scan(&p.Incarnation, &p.Seq, &key)
+	switch {
+	case errors.Is(err, sql.ErrNoRows):
+		return nil, nil
+	case err != nil:
+		return nil, err
+	}
+	p.ID = toID(key)
+	return &p, nil
+}

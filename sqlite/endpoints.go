@@ -1,0 +1,400 @@
+package sqlite
+
+import (
+	"context"
+	"crypto/rand"
+	"database/sql/driver"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/grapnel-hooks/grapnel/deliver"
+	"github.com/grapnel-hooks/grapnel/deliver/sign"
+	"github.com/grapnel-hooks/grapnel/fanout"
+	"github.com/oklog/ulid/v2"
+)
+
+// ReasonRemoved is the DisabledReason with which a removed endpoint is told to
+// the function given to OnEndpointChanged, for the last time.
+const ReasonRemoved = "removed"
+
+// EndpointChange is what SetEndpoint changes; nil leaves a setting alone.
+type EndpointChange struct {
+	URL         *string
+	Description *string
+	EventTypes  []string
+	Workspace   *string
+	Secrets     []sign.Secret
+	Timeout     *time.Duration
+	Retry       *deliver.Policy
+	Concurrency *int
+}
+
+func (c EndpointChange) apply(e *deliver.Endpoint) {
+	set(&e.URL, c.URL)
+	set(&e.Description, c.Description)
+	set(&e.Workspace, c.Workspace)
+	set(&e.Timeout, c.Timeout)
+	set(&e.Retry, c.Retry)
+	set(&e.Concurrency, c.Concurrency)
+	if c.EventTypes != nil {
+		e.EventTypes = slices.Clone(c.EventTypes)
+	}
+	if c.Secrets != nil {
+		e.Secrets = slices.Clone(c.Secrets)
+	}
+}
+
+func set[T any](dst, src *T) {
+	if src != nil {
+		*dst = *src
+	}
+}
+
+const endpointColumns = `e.id, e.ulid, e.org, e.url, e.description, e.event_types, e.workspace, e.secrets, e.timeout,
+	e.retry_initial, e.retry_multiplier, e.retry_max, e.retry_attempts, e.concurrency,
+	e.disabled_reason, e.disabled_at, e.failing_since, e.created_at, e.updated_at`
+
+// scanEndpoint reads endpointColumns. The org's id is left to the caller.
+func scanEndpoint(r row) (deliver.Endpoint, error) {
+	multiplier, _ := r[10].(float64)
+	e := deliver.Endpoint{
+		Row:            r.int(0),
+		ID:             r.text(1),
+		URL:            r.text(3),
+		Description:    r.text(4),
+		Workspace:      r.text(6),
+		Timeout:        time.Duration(r.int(8)),
+		Retry:          deliver.Policy{Initial: time.Duration(r.int(9)), Multiplier: multiplier, MaxInterval: time.Duration(r.int(11)), Attempts: int(r.int(12))},
+		Concurrency:    int(r.int(13)),
+		DisabledReason: r.text(14),
+		DisabledAt:     fromMillis(r.int(15)),
+		FailingSince:   fromMillis(r.int(16)),
+		CreatedAt:      fromMillis(r.int(17)),
+		UpdatedAt:      fromMillis(r.int(18)),
+	}
+	if err := json.Unmarshal([]byte(r.text(5)), &e.EventTypes); err != nil {
+		return e, fmt.Errorf("event types of endpoint %s: %w", e.ID, err)
+	}
+	var texts []string
+	if err := json.Unmarshal([]byte(r.text(7)), &texts); err != nil {
+		return e, fmt.Errorf("secrets of endpoint %s cannot be read", e.ID) // err could quote one
+	}
+	for _, text := range texts {
+		secret, err := sign.ParseSecret(text)
+		if err != nil {
+			return e, fmt.Errorf("a secret of endpoint %s cannot be read", e.ID)
+		}
+		e.Secrets = append(e.Secrets, secret)
+	}
+	return e, nil
+}
+
+// settings are the columns that people set, in the order of writeSettings.
+func settings(e *deliver.Endpoint) []driver.Value {
+	texts := make([]string, len(e.Secrets))
+	for i, s := range e.Secrets {
+		texts[i] = s.Reveal()
+	}
+	return []driver.Value{e.URL, e.Description, jsonList(e.EventTypes), e.Workspace, jsonList(texts), int64(e.Timeout),
+		int64(e.Retry.Initial), e.Retry.Multiplier, int64(e.Retry.MaxInterval), int64(e.Retry.Attempts), int64(e.Concurrency),
+		toMillis(e.UpdatedAt)}
+}
+
+func (s *Store) loadEndpoints() error {
+	live := func(r row) error {
+		o := s.orgRows[r.int(2)]
+		if o == nil {
+			return fmt.Errorf("endpoint %s has no organization", r.text(1))
+		}
+		e, err := scanEndpoint(r)
+		if err != nil {
+			return err
+		}
+		e.Org = o.org.ID
+		s.keepEndpoint(o, e)
+		return nil
+	}
+	if err := s.w.c.query(live, "SELECT "+endpointColumns+" FROM endpoints e WHERE e.removed_at IS NULL ORDER BY e.id"); err != nil {
+		return err
+	}
+	return s.w.c.query(func(r row) error {
+		s.removed[r.int(0)] = r.int(1)
+		return nil
+	}, "SELECT id, org FROM endpoints WHERE removed_at IS NOT NULL")
+}
+
+// keepEndpoint puts e into memory, or replaces it. Store.mu is held, or nobody
+// else is there yet.
+func (s *Store) keepEndpoint(o *orgState, e deliver.Endpoint) {
+	if s.endpoints[e.Row] == nil {
+		s.ids[e.ID] = e.Row
+		o.endpoints = append(o.endpoints, e.Row) // rows ascend
+	}
+	s.endpoints[e.Row] = &e
+}
+
+// changed puts e into memory once it is durable, and tells of it.
+func (t *txn) changed(o *orgState, e deliver.Endpoint) {
+	t.after = append(t.after, func() {
+		t.s.mu.Lock()
+		t.s.keepEndpoint(o, e)
+		t.s.mu.Unlock()
+		t.s.tell(e)
+	})
+}
+
+// OnEndpointChanged sets the function that is told of each endpoint that was
+// added, changed, disabled or enabled, that began or ceased to fail, or that
+// was removed ([ReasonRemoved]), once that is durable. The function is called
+// by the writer: it must be quick and must not call the store.
+func (s *Store) OnEndpointChanged(f func(deliver.Endpoint)) { s.onEndpoint.Store(&f) }
+
+func (s *Store) tell(e deliver.Endpoint) {
+	if f := s.onEndpoint.Load(); f != nil {
+		(*f)(e)
+	}
+}
+
+// AddEndpoint makes an endpoint of the organization e.Org with the settings
+// of e. ID, Row and times are given by the store. It gets the events after
+// start; with a DisabledReason it gets none until it is enabled.
+func (s *Store) AddEndpoint(ctx context.Context, e deliver.Endpoint, start Start) (deliver.Endpoint, error) {
+	o, err := s.find(e.Org)
+	if err != nil {
+		return deliver.Endpoint{}, err
+	}
+	e.EventTypes, e.Secrets = slices.Clone(e.EventTypes), slices.Clone(e.Secrets)
+	err = s.w.do(ctx, func(t *txn) error {
+		at, err := t.place(o)
+		if err != nil {
+			return err
+		}
+		now := t.now.Truncate(time.Millisecond).UTC()
+		e.CreatedAt, e.UpdatedAt, e.DisabledAt, e.FailingSince = now, now, time.Time{}, time.Time{}
+		if !e.Enabled() {
+			e.DisabledAt = now
+		}
+		id, err := ulid.New(ulid.Timestamp(now), rand.Reader)
+		if err != nil {
+			return fmt.Errorf("make endpoint id: %w", err)
+		}
+		e.ID = "ep_" + id.String()
+		args := append(settings(&e), e.ID, o.row, e.DisabledReason, toMillis(e.DisabledAt), int64(0), toMillis(now))
+		if _, err := t.c.exec(`INSERT INTO endpoints(url, description, event_types, workspace, secrets, timeout,
+			retry_initial, retry_multiplier, retry_max, retry_attempts, concurrency, updated_at,
+			ulid, org, disabled_reason, disabled_at, failing_since, created_at)
+			VALUES(?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)`, args...); err != nil {
+			return err
+		}
+		r := make(row, 1)
+		if _, err := t.c.one(r, "SELECT last_insert_rowid()"); err != nil {
+			return err
+		}
+		e.Row = r.int(0)
+		if start.After != nil {
+			at = place{incarnation: max(at.incarnation, 1), seq: int64(*start.After)}
+		}
+		if e.Enabled() {
+			if err := t.subscribe(o, &e, at); err != nil {
+				return err
+			}
+		}
+		t.changed(o, e)
+		return nil
+	})
+	if err != nil {
+		return deliver.Endpoint{}, fmt.Errorf("add endpoint to %s: %w", e.Org, err)
+	}
+	return e, nil
+}
+
+// GetEndpoint reads one endpoint of the org. It wraps [ErrNotFound].
+func (s *Store) GetEndpoint(_ context.Context, org, id string) (deliver.Endpoint, error) {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	if e := s.endpoints[s.ids[id]]; e != nil && e.Org == org {
+		return *e, nil
+	}
+	return deliver.Endpoint{}, fmt.Errorf("endpoint %s: %w", id, ErrNotFound)
+}
+
+// ListEndpoints lists the org's endpoints, oldest first.
+func (s *Store) ListEndpoints(_ context.Context, org string) ([]deliver.Endpoint, error) {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	o := s.orgs[org]
+	if o == nil {
+		return nil, fmt.Errorf("%w: %q", fanout.ErrNoOrg, org)
+	}
+	list := make([]deliver.Endpoint, len(o.endpoints))
+	for i, row := range o.endpoints {
+		list[i] = *s.endpoints[row]
+	}
+	return list, nil
+}
+
+// FindEndpointByRow reads the endpoint of that row, of whatever org. It wraps
+// [ErrNotFound]. For the lanes and for operators, never for a tenant.
+func (s *Store) FindEndpointByRow(_ context.Context, row int64) (deliver.Endpoint, error) {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	if e := s.endpoints[row]; e != nil {
+		return *e, nil
+	}
+	return deliver.Endpoint{}, fmt.Errorf("endpoint %d: %w", row, ErrNotFound)
+}
+
+// AllEndpoints lists the endpoints of all orgs, by row. For the start, and for operators.
+func (s *Store) AllEndpoints(context.Context) ([]deliver.Endpoint, error) {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	list := make([]deliver.Endpoint, 0, len(s.endpoints))
+	for _, e := range s.endpoints {
+		list = append(list, *e)
+	}
+	slices.SortFunc(list, func(a, b deliver.Endpoint) int { return int(a.Row - b.Row) })
+	return list, nil
+}
+
+// SetEndpoint changes settings of an endpoint. A change of types or workspace holds for
+// the events after the org's position. It wraps [ErrNotFound].
+func (s *Store) SetEndpoint(ctx context.Context, org, id string, c EndpointChange) (deliver.Endpoint, error) {
+	return s.edit(ctx, org, id, func(t *txn, o *orgState, e *deliver.Endpoint) error {
+		before := *e
+		c.apply(e)
+		if e.Enabled() && (e.Workspace != before.Workspace || !slices.Equal(e.EventTypes, before.EventTypes)) {
+			if err := t.resubscribe(o, e); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+// DisableEndpoint ends the endpoint's subscription at the org's position. Its
+// pending deliveries are held. Disabling a disabled endpoint changes nothing,
+// the first reason stays.
+func (s *Store) DisableEndpoint(ctx context.Context, org, id, reason string) (deliver.Endpoint, error) {
+	if reason == "" {
+		return deliver.Endpoint{}, errors.New("disable endpoint: a reason is needed")
+	}
+	return s.edit(ctx, org, id, func(t *txn, o *orgState, e *deliver.Endpoint) error {
+		return t.disable(o, e, reason)
+	})
+}
+
+// EnableEndpoint lets the endpoint go on with what it had pending, and
+// subscribes it again from the org's position on. Enabling an enabled endpoint
+// changes nothing.
+func (s *Store) EnableEndpoint(ctx context.Context, org, id string) (deliver.Endpoint, error) {
+	return s.edit(ctx, org, id, func(t *txn, o *orgState, e *deliver.Endpoint) error {
+		if e.Enabled() {
+			return nil
+		}
+		e.DisabledReason, e.DisabledAt, e.FailingSince = "", time.Time{}, time.Time{}
+		return t.resubscribe(o, e)
+	})
+}
+
+func (t *txn) disable(o *orgState, e *deliver.Endpoint, reason string) error {
+	if !e.Enabled() {
+		return nil
+	}
+	e.DisabledReason, e.DisabledAt = reason, t.now.Truncate(time.Millisecond).UTC()
+	return t.unsubscribe(o, e.Row)
+}
+
+// edit reads an endpoint, lets f change it, and writes it, in one operation.
+func (s *Store) edit(ctx context.Context, org, id string, f func(*txn, *orgState, *deliver.Endpoint) error) (deliver.Endpoint, error) {
+	o, err := s.find(org)
+	if err != nil {
+		return deliver.Endpoint{}, err
+	}
+	var e deliver.Endpoint
+	err = s.w.do(ctx, func(t *txn) error {
+		var err error
+		if e, err = t.endpoint(o, "e.ulid = ?", id); err != nil {
+			return err
+		}
+		if err := f(t, o, &e); err != nil {
+			return err
+		}
+		return t.write(o, &e)
+	})
+	if err != nil {
+		return deliver.Endpoint{}, fmt.Errorf("endpoint %s: %w", id, err)
+	}
+	return e, nil
+}
+
+// endpoint reads the org's endpoint for which where holds.
+func (t *txn) endpoint(o *orgState, where string, arg driver.Value) (deliver.Endpoint, error) {
+	r := make(row, 19)
+	found, err := t.c.one(r, "SELECT "+endpointColumns+" FROM endpoints e WHERE "+where+" AND e.org = ? AND e.removed_at IS NULL", arg, o.row)
+	if err != nil {
+		return deliver.Endpoint{}, err
+	}
+	if !found {
+		return deliver.Endpoint{}, ErrNotFound
+	}
+	e, err := scanEndpoint(r)
+	e.Org = o.org.ID
+	return e, err
+}
+
+// write stores all of e that can change.
+func (t *txn) write(o *orgState, e *deliver.Endpoint) error {
+	e.UpdatedAt = t.now.Truncate(time.Millisecond).UTC()
+	args := append(settings(e), e.DisabledReason, toMillis(e.DisabledAt), toMillis(e.FailingSince), e.Row)
+	if _, err := t.c.exec(`UPDATE endpoints SET url=?, description=?, event_types=?, workspace=?, secrets=?, timeout=?,
+		retry_initial=?, retry_multiplier=?, retry_max=?, retry_attempts=?, concurrency=?, updated_at=?,
+		disabled_reason=?, disabled_at=?, failing_since=? WHERE id=?`, args...); err != nil {
+		return err
+	}
+	t.changed(o, *e)
+	return nil
+}
+
+// RemoveEndpoint removes an endpoint: its subscription ends at the org's
+// position, its secrets are forgotten, and its pending deliveries are cancelled,
+// in steps beside the traffic. When it returns without error, all are; when it
+// fails after the removal itself, the next start does the rest.
+func (s *Store) RemoveEndpoint(ctx context.Context, org, id string) error {
+	o, err := s.find(org)
+	if err != nil {
+		return err
+	}
+	err = s.w.do(ctx, func(t *txn) error {
+		e, err := t.endpoint(o, "e.ulid = ?", id)
+		if err != nil {
+			return err
+		}
+		if err := t.unsubscribe(o, e.Row); err != nil {
+			return err
+		}
+		if _, err := t.c.exec("UPDATE endpoints SET removed_at=?1, secrets='[]', updated_at=?1 WHERE id=?2", toMillis(t.now), e.Row); err != nil {
+			return err
+		}
+		e.Secrets, e.DisabledReason, e.DisabledAt = nil, ReasonRemoved, t.now.Truncate(time.Millisecond).UTC()
+		t.after = append(t.after, func() {
+			s.mu.Lock()
+			delete(s.endpoints, e.Row)
+			delete(s.ids, e.ID)
+			s.removed[e.Row] = o.row
+			o.endpoints = slices.DeleteFunc(slices.Clone(o.endpoints), func(row int64) bool { return row == e.Row })
+			s.mu.Unlock()
+			s.tell(e)
+		})
+		return nil
+	})
+	if err != nil {
+		return fmt.Errorf("remove endpoint %s: %w", id, err)
+	}
+	if err := s.sweep(ctx); err != nil {
+		return fmt.Errorf("endpoint %s is removed; cancel its deliveries: %w", id, err)
+	}
+	return nil
+}

@@ -1,0 +1,189 @@
+-- The books: organizations, their places in their streams, endpoints,
+-- deliveries and attempts. The package comment draws them.
+
+CREATE TABLE orgs(
+  id         INTEGER PRIMARY KEY,
+  org        TEXT    NOT NULL,
+  name       TEXT    NOT NULL,
+  plan       TEXT    NOT NULL,
+  payload    TEXT    NOT NULL,          -- what its publishers send: data, envelope
+  subjects   TEXT    NOT NULL,          -- JSON array
+  created_at INTEGER NOT NULL,          -- ms
+  removed_at INTEGER                    -- ms; the row stays while rows refer to it
+);
+CREATE UNIQUE INDEX orgs_name ON orgs(org) WHERE removed_at IS NULL;
+
+CREATE TABLE cursors(
+  org         INTEGER PRIMARY KEY,
+  stream      TEXT    NOT NULL,
+  created     INTEGER NOT NULL DEFAULT 0, -- ns; the stream's identity
+  incarnation INTEGER NOT NULL DEFAULT 0,
+  position    INTEGER NOT NULL DEFAULT 0,
+  anchor      INTEGER NOT NULL DEFAULT 0, -- ns; when the message at position was stored
+  updated_at  INTEGER NOT NULL DEFAULT 0, -- ms
+  version     INTEGER NOT NULL DEFAULT 1, -- of the org's subscriptions
+  last_event  INTEGER NOT NULL DEFAULT 0, -- its newest event: head of the chain events.prev
+  complete_incarnation INTEGER NOT NULL DEFAULT 0, -- up to here rows may be missing by right:
+  complete    INTEGER NOT NULL DEFAULT 0, -- read in an earlier incarnation, or removed by retention
+  events      INTEGER NOT NULL DEFAULT 0, -- counts since ever
+  unmatched   INTEGER NOT NULL DEFAULT 0,
+  duplicates  INTEGER NOT NULL DEFAULT 0,
+  rejected    INTEGER NOT NULL DEFAULT 0,
+  gated       INTEGER NOT NULL DEFAULT 0,
+  gap_events  INTEGER NOT NULL DEFAULT 0
+);
+
+CREATE TABLE endpoints(
+  id              INTEGER PRIMARY KEY,
+  ulid            TEXT    NOT NULL UNIQUE, -- ep_…
+  org             INTEGER NOT NULL,
+  url             TEXT    NOT NULL,
+  description     TEXT    NOT NULL,
+  event_types     TEXT    NOT NULL,        -- JSON array
+  workspace       TEXT    NOT NULL,
+  secrets         TEXT    NOT NULL,        -- JSON array, newest first; emptied on removal
+  timeout         INTEGER NOT NULL,        -- ns
+  retry_initial   INTEGER NOT NULL,        -- ns
+  retry_multiplier REAL   NOT NULL,
+  retry_max       INTEGER NOT NULL,        -- ns
+  retry_attempts  INTEGER NOT NULL,
+  concurrency     INTEGER NOT NULL,
+  disabled_reason TEXT    NOT NULL,        -- '': enabled
+  disabled_at     INTEGER NOT NULL,        -- ms, 0: not
+  failing_since   INTEGER NOT NULL,        -- ms, 0: the last outcome was a success
+  created_at      INTEGER NOT NULL,        -- ms
+  updated_at      INTEGER NOT NULL,        -- ms
+  removed_at      INTEGER,                 -- ms; the row stays while rows refer to it
+  swept           INTEGER NOT NULL DEFAULT 0 -- 1: removed, and its pending deliveries are cancelled
+);
+CREATE INDEX endpoints_unswept ON endpoints(id) WHERE removed_at IS NOT NULL AND swept = 0;
+
+-- Who was subscribed to what, during which span of the org's stream.
+CREATE TABLE subscriptions(
+  id           INTEGER PRIMARY KEY,
+  org          INTEGER NOT NULL,
+  endpoint     INTEGER NOT NULL,
+  types        TEXT    NOT NULL,           -- JSON array
+  workspace    TEXT    NOT NULL,
+  incarnation  INTEGER NOT NULL,
+  from_seq     INTEGER NOT NULL,           -- after this one
+  until_incarnation INTEGER,               -- NULL: still open
+  until_seq    INTEGER                     -- inclusive
+);
+CREATE INDEX subscriptions_org ON subscriptions(org, endpoint);
+
+-- Events that have at least one delivery. id ascends in the order of commits.
+CREATE TABLE events(
+  id          INTEGER PRIMARY KEY,
+  org         INTEGER NOT NULL,
+  incarnation INTEGER NOT NULL,
+  seq         INTEGER NOT NULL,
+  prev        INTEGER NOT NULL,            -- how far back the org's event before lies: id - prev; 0: none
+  key         BLOB    NOT NULL,            -- stream.ID
+  type        TEXT    NOT NULL,
+  stored      INTEGER NOT NULL,            -- ms
+  fanned      INTEGER NOT NULL             -- ms after stored
+);
+
+-- One row for each (event, endpoint), for ever. The event comes first: with the
+-- endpoint first each commit would touch one page for each endpoint.
+CREATE TABLE deliveries(
+  event    INTEGER NOT NULL,
+  endpoint INTEGER NOT NULL,
+  org      INTEGER NOT NULL,
+  state    INTEGER NOT NULL,               -- deliver.State
+  reason   INTEGER NOT NULL,               -- deliver.Reason
+  due      INTEGER NOT NULL,               -- ms; 0: never attempted, or not pending
+  attempts INTEGER NOT NULL,               -- made
+  spent    INTEGER NOT NULL,               -- of them, counted against the present budget
+  trigger  INTEGER NOT NULL,               -- deliver.Trigger of the next attempt
+  PRIMARY KEY(event, endpoint)
+) WITHOUT ROWID;
+-- Both are small: a row is in them only while it is pending, or dead.
+CREATE INDEX deliveries_pending ON deliveries(due, event, endpoint, org, attempts, spent, trigger) WHERE state = 0;
+CREATE INDEX deliveries_dead    ON deliveries(org, event, endpoint) WHERE state = 2;
+
+CREATE TABLE attempts(
+  event       INTEGER NOT NULL,
+  endpoint    INTEGER NOT NULL,
+  number      INTEGER NOT NULL,
+  trigger     INTEGER NOT NULL,
+  started     INTEGER NOT NULL,            -- ms
+  duration    INTEGER NOT NULL,            -- µs
+  class       INTEGER NOT NULL,            -- deliver.Class
+  status      INTEGER NOT NULL,            -- HTTP; 0: no answer
+  retry_after INTEGER,                     -- ms
+  error       TEXT,
+  headers     TEXT,                        -- JSON
+  body        BLOB,
+  truncated   INTEGER,
+  PRIMARY KEY(event, endpoint, number)
+) WITHOUT ROWID;
+
+-- The payloads of events of which a delivery has failed.
+CREATE TABLE payloads(
+  event       INTEGER PRIMARY KEY,
+  org         TEXT    NOT NULL,
+  key         BLOB    NOT NULL,
+  type        TEXT    NOT NULL,
+  traceparent TEXT,
+  stored      INTEGER NOT NULL,            -- ns
+  body        BLOB    NOT NULL
+);
+
+-- Sequences that made no deliveries, and why.
+CREATE TABLE rejected(
+  id          INTEGER PRIMARY KEY,
+  org         INTEGER NOT NULL,
+  incarnation INTEGER NOT NULL,
+  seq         INTEGER NOT NULL,
+  stored      INTEGER NOT NULL,            -- ns
+  at          INTEGER NOT NULL,            -- ms
+  subject     TEXT    NOT NULL,
+  code        TEXT    NOT NULL,
+  detail      TEXT    NOT NULL,
+  data        BLOB    NOT NULL,            -- the first 64 KiB
+  UNIQUE(org, incarnation, seq)
+);
+CREATE TABLE gaps(
+  org         INTEGER NOT NULL,
+  incarnation INTEGER NOT NULL,
+  from_seq    INTEGER NOT NULL,
+  to_seq      INTEGER NOT NULL,            -- inclusive
+  at          INTEGER NOT NULL,            -- ms
+  PRIMARY KEY(org, incarnation, from_seq)
+) WITHOUT ROWID;
+CREATE TABLE gated(
+  org         INTEGER NOT NULL,
+  incarnation INTEGER NOT NULL,
+  from_seq    INTEGER NOT NULL,
+  to_seq      INTEGER NOT NULL,            -- inclusive
+  PRIMARY KEY(org, incarnation, from_seq)
+) WITHOUT ROWID;
+
+-- From an event's key to its number. A run is a block of consecutive events
+-- whose keys were sorted once and are never changed; the newest events are in no
+-- run yet, they are in memory.
+CREATE TABLE key_runs(
+  run     INTEGER PRIMARY KEY,             -- ascending
+  first   INTEGER NOT NULL,                -- event
+  last    INTEGER NOT NULL,                -- event
+  filter  BLOB    NOT NULL,                -- Bloom filter of the keys
+  fences  BLOB    NOT NULL                 -- the first hash of each chunk
+);
+CREATE TABLE key_chunks(
+  id      INTEGER PRIMARY KEY,             -- run << 16 | chunk
+  keys    BLOB    NOT NULL                 -- sorted: hash (8 bytes), event - first (4 bytes), …
+);
+
+-- How far retention has walked, and the highest event number it removed, so that
+-- no number is ever given twice.
+CREATE TABLE retention(
+  id               INTEGER PRIMARY KEY CHECK(id = 1),
+  event            INTEGER NOT NULL,       -- all before (event, endpoint) was looked at
+  endpoint         INTEGER NOT NULL,
+  revisit_event    INTEGER NOT NULL,       -- the next look at what had to stay
+  revisit_endpoint INTEGER NOT NULL,
+  high             INTEGER NOT NULL
+);
+INSERT INTO retention VALUES(1, 0, 0, 0, 0, 0);

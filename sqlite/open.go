@@ -1,0 +1,382 @@
+package sqlite
+
+import (
+	"bytes"
+	"context"
+	"database/sql"
+	"database/sql/driver"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"log/slog"
+	"net/url"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/grapnel-hooks/grapnel/deliver"
+	"github.com/grapnel-hooks/grapnel/fanout"
+	"github.com/grapnel-hooks/grapnel/stream"
+	"github.com/mattn/go-sqlite3"
+)
+
+// FileName is the database in the data directory. SQLite keeps two more files
+// beside it, with -wal and -shm at the end.
+const FileName = "grapnel.db"
+
+const (
+	// minVersion is the first SQLite without the bug that could corrupt a
+	// write-ahead log when it was reset (REL-30).
+	minVersion     = 3_051_003
+	minVersionText = "3.51.3"
+
+	// checkBelow is the largest file that is checked in full at each start:
+	// more would delay it by seconds.
+	checkBelow = 256 << 20
+
+	busyTimeout = 5 * time.Second
+	readers     = 4
+)
+
+// Options is what a Store needs.
+type Options struct {
+	Dir   string           // the data directory; made with mode 0700
+	Log   *slog.Logger     // required
+	Clock func() time.Time // nil: time.Now
+	Names stream.Names     // how the orgs' streams are called
+
+	// Synchronous is when a commit is flushed: FULL, the default, means that
+	// what was committed survives a power cut; NORMAL that it survives a crash of
+	// the process only.
+	Synchronous string
+	// Gated says whether a plan lacks outgoing webhooks; nil: no plan does.
+	Gated func(plan string) bool
+	// Failpoint is called with the name of each durable step just before or
+	// after it: commit.before, commit.after, record.before, record.after,
+	// retention.step, seal.step, sweep.step, migrate.step. Nil in production.
+	Failpoint func(name string)
+
+	maxPages int // of the database file, for tests of a full disk
+	runSize  int // events in a run of keys, for tests
+}
+
+func (o *Options) complete() error {
+	if o.Clock == nil {
+		o.Clock = time.Now
+	}
+	if o.Gated == nil {
+		o.Gated = func(string) bool { return false }
+	}
+	if o.Failpoint == nil {
+		o.Failpoint = func(string) {}
+	}
+	if o.runSize == 0 {
+		o.runSize = defaultRunSize
+	}
+	switch o.Synchronous = strings.ToUpper(o.Synchronous); o.Synchronous {
+	case "":
+		o.Synchronous = "FULL"
+	case "FULL", "NORMAL", "EXTRA":
+	default:
+		return fmt.Errorf("synchronous %q: want FULL, NORMAL or EXTRA", o.Synchronous)
+	}
+	return nil
+}
+
+// Store is the books. It is safe for concurrent use.
+type Store struct {
+	o    Options
+	path string
+	log  *slog.Logger
+
+	readDB *sql.DB // a pool; read-only
+	w      *writer
+	keys   *keys
+
+	// What people ask for all the time, as of the last commit. Written by the
+	// writer's goroutine after its commits; values are replaced, never changed.
+	mu        sync.RWMutex
+	orgs      map[string]*orgState
+	orgRows   map[int64]*orgState
+	endpoints map[int64]*deliver.Endpoint // not the removed ones
+	removed   map[int64]int64             // endpoints that are removed, to the row of their org
+	ids       map[string]int64            // ep_… to row
+
+	onEndpoint atomic.Pointer[func(deliver.Endpoint)]
+
+	sweeping sync.Mutex     // held by the one sweep that runs
+	tasks    sync.WaitGroup // sealing, sweeping after a start
+	stop     context.CancelFunc
+	stopped  context.Context // done when Close begins
+	closed   sync.Once
+	closeErr error
+}
+
+// Open opens the books in o.Dir, or makes them when there are none.
+//
+// A database of a newer version fails with [ErrNewer], and a file that is no
+// database, is another program's, is empty or damaged with [ErrCorrupt]; neither
+// is touched. The caller makes sure that no other process has the directory
+// open.
+func Open(ctx context.Context, o Options) (*Store, error) {
+	if err := o.complete(); err != nil {
+		return nil, err
+	}
+	if text, version, _ := sqlite3.Version(); version < minVersion {
+		return nil, fmt.Errorf("SQLite %s: want %s or later, earlier ones can corrupt a write-ahead log", text, minVersionText)
+	}
+	if err := os.MkdirAll(o.Dir, 0o700); err != nil {
+		return nil, fmt.Errorf("data directory: %w", err)
+	}
+	path, err := filepath.Abs(filepath.Join(o.Dir, FileName))
+	if err != nil {
+		return nil, fmt.Errorf("data directory: %w", err)
+	}
+	s := &Store{o: o, path: path, log: o.Log}
+	if err := s.open(ctx); err != nil {
+		return nil, errors.Join(fmt.Errorf("open %s: %w", path, err), s.closeConnections())
+	}
+	return s, nil
+}
+
+func (s *Store) open(ctx context.Context) error {
+	ms, err := migrations(migrationFiles)
+	if err != nil {
+		return err
+	}
+	switch err := checkHeader(s.path); {
+	case errors.Is(err, fs.ErrNotExist):
+		if err := create(ctx, s.path, ms, s.o.Failpoint); err != nil {
+			return err
+		}
+	case err != nil:
+		return err
+	}
+	if err := checkContent(ctx, s.path, len(ms)); err != nil {
+		return err
+	}
+
+	writeDB := openDB(s.path, "rw", 1, []string{
+		"PRAGMA journal_mode = WAL",
+		"PRAGMA synchronous = " + s.o.Synchronous,
+		"PRAGMA cache_size = -65536",
+		"PRAGMA wal_autocheckpoint = 1000",
+		"PRAGMA journal_size_limit = 67108864",
+		fmt.Sprintf("PRAGMA max_page_count = %d", max(s.o.maxPages, 0)), // 0 asks, and sets nothing
+	})
+	s.w = newWriter(s, writeDB)
+	pinned, err := writeDB.Conn(ctx)
+	if err != nil {
+		return err
+	}
+	if err := migrate(ctx, pinned, ms, s.o.Failpoint); err != nil {
+		return errors.Join(err, pinned.Close())
+	}
+	if err := s.w.pin(pinned); err != nil {
+		return err
+	}
+
+	// Read-only, and with a small cache: the pages that matter are in the
+	// operating system's.
+	s.readDB = openDB(s.path, "ro", readers, []string{"PRAGMA query_only = 1", "PRAGMA cache_size = -2048"})
+	if err := s.load(); err != nil {
+		return err
+	}
+	s.stopped, s.stop = context.WithCancel(context.Background())
+	s.w.start()
+	s.tasks.Go(s.seal)
+	s.tasks.Go(func() { s.sweepAfterStart(s.stopped) })
+	return nil
+}
+
+// load rebuilds what is in memory only.
+func (s *Store) load() error {
+	s.orgs, s.orgRows = make(map[string]*orgState), make(map[int64]*orgState)
+	s.endpoints, s.ids, s.removed = make(map[int64]*deliver.Endpoint), make(map[string]int64), make(map[int64]int64)
+	if err := s.loadOrgs(); err != nil {
+		return fmt.Errorf("load organizations: %w", err)
+	}
+	if err := s.loadEndpoints(); err != nil {
+		return fmt.Errorf("load endpoints: %w", err)
+	}
+	if err := s.loadCounts(); err != nil {
+		return fmt.Errorf("count deliveries: %w", err)
+	}
+	var err error
+	if s.keys, err = loadKeys(s.w.c, s.o.runSize); err != nil {
+		return fmt.Errorf("load event keys: %w", err)
+	}
+	return s.w.load()
+}
+
+// Close writes what is queued, folds the log into the database and closes it.
+// It returns an error when outcomes could not be written: their deliveries are
+// still pending in the books, and will be sent again.
+func (s *Store) Close() error {
+	s.closed.Do(func() {
+		s.stop()
+		s.tasks.Wait()
+		s.closeErr = errors.Join(s.w.stop(), s.closeConnections())
+	})
+	return s.closeErr
+}
+
+// closeConnections closes what is open. The writer's comes last: closing the
+// last connection of all folds the log into the database.
+func (s *Store) closeConnections() error {
+	var errs []error
+	if s.readDB != nil {
+		errs = append(errs, s.readDB.Close())
+	}
+	if s.w != nil {
+		errs = append(errs, s.w.closeDB())
+	}
+	return errors.Join(errs...)
+}
+
+func (s *Store) now() time.Time { return s.o.Clock() }
+
+// create makes a new database under another name and renames it when it is
+// whole, so that a crash never leaves an empty one behind: an empty file where
+// the books should be is always damage (REL-08).
+func create(ctx context.Context, path string, ms []migration, failpoint func(string)) error {
+	for _, suffix := range []string{"-wal", "-shm"} {
+		if _, err := os.Lstat(path + suffix); err == nil {
+			return fmt.Errorf("%w: %s is there and its database is not", ErrCorrupt, filepath.Base(path)+suffix)
+		}
+	}
+	draft := path + ".new"
+	for _, suffix := range []string{"", "-journal", "-wal", "-shm"} {
+		if err := os.Remove(draft + suffix); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+	}
+	// SQLite gives the log the mode of the database, so this sets all of them.
+	f, err := os.OpenFile(draft, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
+	if err != nil {
+		return err
+	}
+	if err := f.Close(); err != nil {
+		return err
+	}
+	db := openDB(draft, "rw", 1, []string{"PRAGMA journal_mode = WAL", "PRAGMA synchronous = FULL"})
+	c, err := db.Conn(ctx)
+	if err != nil {
+		return errors.Join(err, db.Close())
+	}
+	err = migrate(ctx, c, ms, failpoint)
+	if err = errors.Join(err, c.Close(), db.Close()); err != nil {
+		return err
+	}
+	if err := os.Rename(draft, path); err != nil {
+		return err
+	}
+	return syncDir(filepath.Dir(path))
+}
+
+func syncDir(dir string) error {
+	if runtime.GOOS == "windows" {
+		return nil // has no such thing
+	}
+	d, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	return errors.Join(d.Sync(), d.Close())
+}
+
+// checkHeader looks at the first bytes of the file without SQLite, which would
+// create or change what it does not know.
+func checkHeader(path string) error {
+	f, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	var header [100]byte // see "The Database Header" in SQLite's file format
+	switch _, err := io.ReadFull(f, header[:]); {
+	case err == io.EOF:
+		return fmt.Errorf("%w: the file is empty", ErrCorrupt)
+	case err == io.ErrUnexpectedEOF:
+		return fmt.Errorf("%w: the file is too short", ErrCorrupt)
+	case err != nil:
+		return err
+	}
+	if !bytes.HasPrefix(header[:], []byte("SQLite format 3\x00")) {
+		return fmt.Errorf("%w: not a SQLite database", ErrCorrupt)
+	}
+	if id := binary.BigEndian.Uint32(header[68:]); id != applicationID {
+		return fmt.Errorf("%w: a SQLite database of another program (application id %#x)", ErrCorrupt, id)
+	}
+	return nil
+}
+
+// checkContent looks at version and health through a connection that cannot
+// write.
+func checkContent(ctx context.Context, path string, known int) (err error) {
+	db := openDB(path, "ro", 1, nil)
+	defer func() { err = errors.Join(public(err), db.Close()) }()
+	var version int
+	if err := db.QueryRowContext(ctx, "PRAGMA user_version").Scan(&version); err != nil {
+		return err
+	}
+	if version > known {
+		return fmt.Errorf("%w: schema %d, this program knows %d", ErrNewer, version, known)
+	}
+	info, err := os.Stat(path)
+	if err != nil || info.Size() >= checkBelow {
+		return err
+	}
+	var health string
+	if err := db.QueryRowContext(ctx, "PRAGMA quick_check(1)").Scan(&health); err != nil {
+		return err
+	}
+	if health != "ok" {
+		return fmt.Errorf("%w: %s", ErrCorrupt, health)
+	}
+	return nil
+}
+
+// connector opens connections to one file and sets each up.
+type connector struct {
+	dsn     string
+	pragmas []string
+}
+
+func (c connector) Driver() driver.Driver { return &sqlite3.SQLiteDriver{} }
+
+func (c connector) Connect(context.Context) (driver.Conn, error) {
+	opened, err := c.Driver().Open(c.dsn)
+	if err != nil {
+		return nil, err
+	}
+	for _, p := range c.pragmas {
+		if _, err := opened.(*sqlite3.SQLiteConn).Exec(p, nil); err != nil {
+			return nil, errors.Join(fmt.Errorf("%s: %w", p, err), opened.Close())
+		}
+	}
+	return opened, nil
+}
+
+// openDB is a pool of up to n connections that stay open. mode is rw or ro;
+// neither makes a file that is not there. Nothing is mapped into memory, since
+// an I/O error in a mapping would be a signal and not an error.
+func openDB(path, mode string, n int, pragmas []string) *sql.DB {
+	name := url.URL{Scheme: "file", Path: path, RawQuery: fmt.Sprintf("mode=%s&_busy_timeout=%d", mode, busyTimeout.Milliseconds())}
+	db := sql.OpenDB(connector{dsn: name.String(), pragmas: append([]string{"PRAGMA mmap_size = 0"}, pragmas...)})
+	db.SetMaxOpenConns(n)
+	db.SetMaxIdleConns(n)
+	return db
+}
+
+var (
+	_ fanout.Books       = (*Store)(nil)
+	_ fanout.SourceBooks = (*Store)(nil)
+	_ deliver.Books      = (*Store)(nil)
+)

@@ -1,0 +1,354 @@
+package sqlite
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"time"
+
+	"github.com/grapnel-hooks/grapnel/deliver"
+)
+
+const (
+	insertAttempts   = "INSERT OR IGNORE INTO attempts(event, endpoint, number, trigger, started, duration, class, status) VALUES "
+	plainAttempt     = insertAttempts + "(?,?,?,?,?,?,?,?)"
+	attemptArgs      = 8
+	insertFullRow    = "INSERT OR IGNORE INTO attempts(event, endpoint, number, trigger, started, duration, class, status, retry_after, error, headers, body, truncated) VALUES(?,?,?,?,?,?,?,?,?,?,?,?,?)"
+	finishDeliveries = "UPDATE deliveries SET state=1, attempts=1, spent=1 WHERE state=0 AND (event, endpoint) IN (VALUES "
+	finishDelivery   = finishDeliveries + "(?,?))"
+)
+
+var (
+	manyPlainAttempts    = insertAttempts + values("(?,?,?,?,?,?,?,?)", manyRows)
+	finishManyDeliveries = finishDeliveries + values("(?,?)", manyRows) + ")"
+)
+
+// Record implements [deliver.Books].
+func (s *Store) Record(ctx context.Context, r deliver.Record) error { return s.w.record(ctx, r) }
+
+// OnBooked implements [deliver.Books]. The records are valid until the function
+// returns.
+func (s *Store) OnBooked(f func([]deliver.Record)) { s.w.onBooked.Store(&f) }
+
+// book writes records: the state of each delivery, its attempt, and what
+// follows for the endpoint.
+func (t *txn) book(records []deliver.Record) error {
+	if len(records) == 0 {
+		return nil
+	}
+	plain := t.inserter(manyPlainAttempts, plainAttempt, 0, attemptArgs)
+	for i := range records {
+		r := &records[i]
+		t.rows++
+		if !t.careful && isPlain(r) {
+			t.plain = append(t.plain, r)
+			if err := addPlain(plain, r); err != nil {
+				return err
+			}
+			if len(t.plain) == manyRows {
+				if err := t.finish(); err != nil {
+					return err
+				}
+			}
+			continue
+		}
+		if err := t.one(r); err != nil {
+			return fmt.Errorf("attempt %d of event %d to endpoint %d: %w", r.Attempt.Number, r.Event, r.Endpoint, err)
+		}
+	}
+	if err := t.finish(); err != nil {
+		return err
+	}
+	if err := plain.flush(); err != nil {
+		return err
+	}
+	return t.health(records)
+}
+
+// isPlain reports whether r is what most records are: a success at the first
+// attempt, with nothing of the response to keep.
+func isPlain(r *deliver.Record) bool {
+	return r.Next.State == deliver.Delivered && r.Next.Spent == 1 && r.Attempt.Number == 1 &&
+		r.Next.Reason == deliver.NoReason && r.Next.Disable == "" && bare(&r.Attempt)
+}
+
+func bare(a *deliver.Attempt) bool {
+	return a.RetryAfter == 0 && len(a.Header) == 0 && len(a.Body) == 0 && a.Error == "" && !a.Truncated
+}
+
+func addPlain(in *inserter, r *deliver.Record) error {
+	a := &r.Attempt
+	return in.add(r.Event, r.Endpoint, int64(a.Number), int64(a.Trigger), toMillis(a.Started), a.Duration.Microseconds(), int64(a.Class), int64(a.Status))
+}
+
+// finish makes the deliveries of t.plain delivered. All of them have to be pending;
+// when one was cancelled meanwhile, the transaction is run again with care.
+func (t *txn) finish() error {
+	n := len(t.plain)
+	if n == 0 {
+		return nil
+	}
+	defer func() { t.plain = t.plain[:0] }()
+	var changed int64
+	if n == manyRows {
+		st, err := t.c.prepare(finishManyDeliveries)
+		if err != nil {
+			return err
+		}
+		for i, r := range t.plain {
+			st.set(2*i, r.Event, r.Endpoint)
+		}
+		if changed, err = st.exec(); err != nil {
+			return err
+		}
+	} else {
+		for _, r := range t.plain {
+			one, err := t.c.exec(finishDelivery, r.Event, r.Endpoint)
+			if err != nil {
+				return err
+			}
+			changed += one
+		}
+	}
+	if changed != int64(n) {
+		return errCareful
+	}
+	t.s.mu.RLock()
+	defer t.s.mu.RUnlock()
+	for _, r := range t.plain {
+		t.count(t.s.orgOf(r.Endpoint), -1, 0)
+	}
+	return nil
+}
+
+// orgOf is the row of the org of an endpoint, removed or not. Store.mu is held.
+func (s *Store) orgOf(endpoint int64) int64 {
+	if e := s.endpoints[endpoint]; e != nil {
+		if o := s.orgs[e.Org]; o != nil {
+			return o.row
+		}
+	}
+	return s.removed[endpoint]
+}
+
+// one books a single record. With care it does so in a savepoint, and a
+// record that the database refuses is dropped and logged: it can never be
+// booked, and must not hold up the others.
+func (t *txn) one(r *deliver.Record) error {
+	if !t.careful {
+		return t.bookOne(r)
+	}
+	if _, err := t.c.exec("SAVEPOINT record"); err != nil {
+		return err
+	}
+	counts, after := t.counts, len(t.after)
+	t.counts = make(map[int64]change)
+	err := t.bookOne(r)
+	if err != nil {
+		if faultOf(err) != faultOp {
+			return err
+		}
+		t.s.log.Error("an outcome cannot be booked and is dropped; its delivery is sent again after a restart",
+			"event", r.Event, "endpoint", r.Endpoint, "attempt", r.Attempt.Number, "error", err)
+		if _, err := t.c.exec("ROLLBACK TO record"); err != nil {
+			return err
+		}
+		t.counts, t.after = counts, t.after[:after]
+	} else {
+		for org, c := range t.counts {
+			own := counts[org]
+			counts[org] = change{own.pending + c.pending, own.dead + c.dead}
+		}
+		t.counts = counts
+	}
+	_, err = t.c.exec("RELEASE record")
+	return err
+}
+
+func (t *txn) bookOne(r *deliver.Record) error {
+	n := &r.Next
+	due, trigger := int64(0), int64(0)
+	if n.State == deliver.Pending {
+		due, trigger = max(toMillis(n.Due), 1), int64(deliver.Retry)
+	}
+	changed, err := t.c.exec("UPDATE deliveries SET state=?, reason=?, due=?, attempts=?, spent=?, trigger=? WHERE event=? AND endpoint=? AND state=0",
+		int64(n.State), int64(n.Reason), due, int64(r.Attempt.Number), int64(n.Spent), trigger, r.Event, r.Endpoint)
+	if err != nil {
+		return err
+	}
+	if changed == 0 {
+		// Cancelled meanwhile, or this very record is booked already: what came of the
+		// attempt is kept, the state stays.
+		known, err := t.c.exec("UPDATE deliveries SET attempts=max(attempts, ?) WHERE event=? AND endpoint=?", int64(r.Attempt.Number), r.Event, r.Endpoint)
+		if err != nil || known == 0 {
+			return err // gone with retention: nothing to keep it with
+		}
+	} else if n.State != deliver.Pending {
+		t.s.mu.RLock()
+		org := t.s.orgOf(r.Endpoint)
+		t.s.mu.RUnlock()
+		dead := int64(0)
+		if n.State == deliver.Dead {
+			dead = 1
+		}
+		t.count(org, -1, dead)
+	}
+	if err := t.insertAttempt(r); err != nil {
+		return err
+	}
+	if n.Disable != "" {
+		if err := t.disableRow(r.Endpoint, n.Disable); err != nil {
+			return err
+		}
+	}
+	return t.keep(r.Payload)
+}
+
+func (t *txn) insertAttempt(r *deliver.Record) error {
+	a := &r.Attempt
+	if bare(a) {
+		_, err := t.c.exec(plainAttempt, r.Event, r.Endpoint, int64(a.Number), int64(a.Trigger), toMillis(a.Started), a.Duration.Microseconds(), int64(a.Class), int64(a.Status))
+		return err
+	}
+	var wait, text, headers, body, truncated any // NULL unless there is something
+	if a.RetryAfter != 0 {
+		wait = a.RetryAfter.Milliseconds()
+	}
+	if a.Error != "" {
+		text = a.Error
+	}
+	if len(a.Header) > 0 {
+		b, err := json.Marshal(a.Header)
+		if err != nil {
+			return err
+		}
+		headers = string(b)
+	}
+	if len(a.Body) > 0 {
+		body = a.Body
+	}
+	if a.Truncated {
+		truncated = int64(1)
+	}
+	_, err := t.c.exec(insertFullRow, r.Event, r.Endpoint, int64(a.Number), int64(a.Trigger), toMillis(a.Started), a.Duration.Microseconds(),
+		int64(a.Class), int64(a.Status), wait, text, headers, body, truncated)
+	return err
+}
+
+// maxKept bounds what is remembered of which payloads are stored.
+const maxKept = 1 << 16
+
+// keep stores a payload, once for each event.
+func (t *txn) keep(p *deliver.Payload) error {
+	if p == nil {
+		return nil
+	}
+	if _, ok := t.w.kept[p.Event]; ok {
+		return nil
+	}
+	var trace any
+	if p.TraceParent != "" {
+		trace = p.TraceParent
+	}
+	if _, err := t.c.exec("INSERT OR IGNORE INTO payloads(event, org, key, type, traceparent, stored, body) VALUES(?,?,?,?,?,?,?)",
+		p.Event, p.Org, p.ID[:], p.Type, trace, toNanos(p.Stored), nonNil(p.Body)); err != nil {
+		return err
+	}
+	event := p.Event
+	t.after = append(t.after, func() {
+		if len(t.w.kept) >= maxKept {
+			clear(t.w.kept)
+		}
+		t.w.kept[event] = struct{}{}
+	})
+	return nil
+}
+
+func nonNil(b []byte) []byte {
+	if b == nil {
+		return []byte{}
+	}
+	return b
+}
+
+// disableRow disables an endpoint because of what came of an attempt.
+func (t *txn) disableRow(row int64, reason string) error {
+	t.s.mu.RLock()
+	e := t.s.endpoints[row]
+	var o *orgState
+	if e != nil {
+		o = t.s.orgs[e.Org]
+	}
+	t.s.mu.RUnlock()
+	if o == nil {
+		return nil // removed meanwhile
+	}
+	now, err := t.endpoint(o, "e.id = ?", row)
+	if err != nil {
+		return err
+	}
+	if !now.Enabled() {
+		return nil
+	}
+	if err := t.disable(o, &now, reason); err != nil {
+		return err
+	}
+	return t.write(o, &now)
+}
+
+// health keeps when the present run of failures of each endpoint began. The
+// row is written only when that changes, and once in a transaction.
+func (t *txn) health(records []deliver.Record) error {
+	type state struct {
+		e     *deliver.Endpoint
+		since time.Time
+	}
+	var changed map[int64]state
+	t.s.mu.RLock()
+	for i := range records {
+		r := &records[i]
+		e := t.s.endpoints[r.Endpoint]
+		if e == nil || r.Attempt.Class == deliver.Ours {
+			continue
+		}
+		since := e.FailingSince
+		seen, ok := changed[r.Endpoint]
+		if ok {
+			since = seen.since
+		}
+		switch fails := r.Attempt.Class != deliver.OK; {
+		case fails && since.IsZero():
+			since = r.Attempt.Started.Truncate(time.Millisecond).UTC()
+		case !fails && !since.IsZero():
+			since = time.Time{}
+		default:
+			continue
+		}
+		if changed == nil {
+			changed = make(map[int64]state)
+		}
+		changed[r.Endpoint] = state{e, since}
+	}
+	t.s.mu.RUnlock()
+	for row, c := range changed {
+		if c.since.Equal(c.e.FailingSince) {
+			continue
+		}
+		t.s.mu.RLock()
+		o := t.s.orgs[c.e.Org]
+		t.s.mu.RUnlock()
+		if o == nil {
+			continue
+		}
+		e, err := t.endpoint(o, "e.id = ?", row) // as of this transaction: it may have been disabled just now
+		if err != nil {
+			return err
+		}
+		e.FailingSince = c.since
+		if _, err := t.c.exec("UPDATE endpoints SET failing_since=? WHERE id=?", toMillis(c.since), row); err != nil {
+			return err
+		}
+		t.changed(o, e)
+	}
+	return nil
+}
