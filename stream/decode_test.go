@@ -414,6 +414,12 @@ func BenchmarkDecode(b *testing.B) {
 			}
 		}
 	})
+	b.Run("soundJSON alone", func(b *testing.B) {
+		b.SetBytes(int64(len(m.Data)))
+		for b.Loop() {
+			soundJSON(m.Data)
+		}
+	})
 	b.Run("json.Valid alone", func(b *testing.B) {
 		b.SetBytes(int64(len(m.Data)))
 		for b.Loop() {

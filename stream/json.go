@@ -12,10 +12,12 @@ const jsonSpace = " \t\r\n"
 // checkJSON says why b is not one JSON text in UTF-8 (RFC 8259). It says
 // nothing of depth, except when that is what the parser stumbles over.
 func checkJSON(b []byte) *Rejected {
-	if json.Valid(b) && utf8.Valid(b) {
+	if soundJSON(b) {
 		return nil
 	}
 	switch {
+	case json.Valid(b) && utf8.Valid(b): // only deep, which may be no matter of b's data
+		return nil
 	case len(b) == 0:
 		return reject(CodeNotJSON, "the payload is empty: send JSON, at least null or {}")
 	case bytes.IndexByte(b, 0) >= 0:

@@ -4,8 +4,8 @@
 // [Log] holds streams as JetStream does, as far as a reader can tell: sequences
 // from 1, interior deletes, purges, streams deleted and made anew, and streams
 // rolled back by a power cut, which keep their creation time. Time is what Now
-// says, but no two stamps of one Log are equal: each is later than the one before, as
-// it is on a machine whose clock is right.
+// says, but each stamp of one Log is later than the one before, as on a machine
+// whose clock is right.
 package streamtest
 
 import (
@@ -26,8 +26,8 @@ import (
 type Log struct {
 	// Now is the broker's clock; nil is time.Now.
 	Now func() time.Time
-	// OnAppend hears of each message that was stored, in the order of its
-	// stream, with no lock held: the wake-up.
+	// OnAppend hears of each message that was stored: the wake-up. No lock is
+	// held, so messages appended at the same time can come in any order.
 	OnAppend func(name string, seq stream.Seq, at time.Time)
 	// WakeEarly makes wake-ups come before their messages can be read, as a
 	// replica does that lags behind: what was appended since the last Read is
