@@ -265,7 +265,7 @@ func (c *Client) publish(ctx context.Context, m *nats.Msg, name string) (pubAck,
 	if !c.nc.IsConnected() {
 		return ack, errAway
 	}
-	waiting, cancel := context.WithTimeout(ctx, appendTimeout)
+	waiting, cancel := c.bounded(ctx, appendTimeout)
 	defer cancel()
 	r, err := c.nc.RequestMsgWithContext(waiting, m)
 	switch {

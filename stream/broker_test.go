@@ -135,17 +135,12 @@ func seqs(msgs []stream.Message) []stream.Seq {
 // would send. It waits for the stream's word.
 func (b *broker) publishRaw(t testing.TB, subject, header, data string) {
 	t.Helper()
-	conn, err := net.Dial("tcp", b.server.Addr())
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer conn.Close()
-	conn.SetDeadline(time.Now().Add(10 * time.Second))
-	fmt.Fprintf(conn, "CONNECT {\"headers\":true,\"no_responders\":true,\"verbose\":false}\r\nSUB raw.reply 1\r\n")
-	fmt.Fprintf(conn, "HPUB %s raw.reply %d %d\r\n%s%s\r\n", subject, len(header), len(header)+len(data), header, data)
-	r := bufio.NewReader(conn)
+	r := dialRaw(t, b.server.Addr())
+	defer r.Close()
+	r.publish(t, subject, "raw.reply", header, data)
+	in := bufio.NewReader(r)
 	for {
-		line, err := r.ReadString('\n')
+		line, err := in.ReadString('\n')
 		if err != nil {
 			t.Fatalf("publish raw: %v", err)
 		}
@@ -153,12 +148,33 @@ func (b *broker) publishRaw(t testing.TB, subject, header, data string) {
 		case strings.HasPrefix(line, "-ERR"):
 			t.Fatalf("publish raw: %s", line)
 		case strings.HasPrefix(line, "MSG raw.reply"):
-			ack, _ := r.ReadString('\n')
+			ack, _ := in.ReadString('\n')
 			if !strings.Contains(ack, `"seq"`) || strings.Contains(ack, `"error"`) {
 				t.Fatalf("publish raw: %s", ack)
 			}
 			return
 		}
+	}
+}
+
+// rawConn speaks the protocol without a library.
+type rawConn struct{ net.Conn }
+
+func dialRaw(t testing.TB, addr string) rawConn {
+	t.Helper()
+	conn, err := net.Dial("tcp", addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { conn.Close() })
+	conn.SetReadDeadline(time.Now().Add(10 * time.Second))
+	fmt.Fprint(conn, "CONNECT {\"headers\":true,\"no_responders\":true,\"verbose\":false}\r\nSUB raw.reply 1\r\n")
+	return rawConn{conn}
+}
+
+func (r rawConn) publish(t testing.TB, subject, reply, header, data string) {
+	if _, err := fmt.Fprintf(r, "HPUB %s %s %d %d\r\n%s%s\r\n", subject, reply, len(header), len(header)+len(data), header, data); err != nil {
+		t.Error(err)
 	}
 }
 

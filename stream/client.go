@@ -84,6 +84,7 @@ type Client struct {
 	epoch atomic.Uint64 // counts connections, and losses of wake-ups
 
 	state atomic.Pointer[state]
+	link  atomic.Pointer[link]
 
 	notify  sync.Mutex // callbacks are called one at a time, in order
 	onState []func(bool)
@@ -98,7 +99,24 @@ type state struct {
 	why    error // when not usable
 }
 
-var errConnecting = fmt.Errorf("not connected yet: %w", ErrUnavailable)
+// link is one life of the connection. Requests that were sent on it get no
+// answer on the next, so they end with it.
+type link struct {
+	ctx  context.Context
+	lost context.CancelCauseFunc
+}
+
+func newLink() *link {
+	l := new(link)
+	l.ctx, l.lost = context.WithCancelCause(context.Background())
+	return l
+}
+
+var (
+	errAway   = fmt.Errorf("broker is away: %w", ErrUnavailable)
+	errLost   = fmt.Errorf("connection was lost: %w", ErrUnavailable)
+	errClosed = fmt.Errorf("connection was closed: %w", ErrUnavailable)
+)
 
 // Connect connects to the broker. The embedded server must be running. An
 // external broker may be away: then Connect succeeds and the client goes on
@@ -116,7 +134,8 @@ func Connect(ctx context.Context, o Options) (*Client, error) {
 		batches: make(chan struct{}, maxBatchesInFlight),
 		kick:    make(chan struct{}, 1),
 	}
-	c.state.Store(&state{why: errConnecting})
+	c.state.Store(&state{why: errAway})
+	c.link.Store(newLink())
 	no, err := c.natsOptions()
 	if err != nil {
 		return nil, fmt.Errorf("connect to the broker: %w", err)
@@ -148,11 +167,29 @@ func Connect(ctx context.Context, o Options) (*Client, error) {
 func (c *Client) Close() {
 	c.stop()
 	c.nc.Close()
-	c.reader.fail(errClosed)
+	c.lost(errClosed)
 	c.done.Wait()
 }
 
-var errClosed = fmt.Errorf("connection was closed: %w", ErrUnavailable)
+// lost ends everything that waits for an answer on the present connection.
+func (c *Client) lost(err error) {
+	c.link.Swap(newLink()).lost(err)
+	c.reader.fail(err)
+}
+
+// bounded is ctx for one request: it ends after the timeout, and with the
+// connection.
+func (c *Client) bounded(ctx context.Context, timeout time.Duration) (context.Context, context.CancelFunc) {
+	ctx, lost := context.WithCancelCause(ctx)
+	l := c.link.Load()
+	unlink := context.AfterFunc(l.ctx, func() { lost(context.Cause(l.ctx)) })
+	ctx, cancel := context.WithTimeout(ctx, timeout)
+	return ctx, func() {
+		unlink()
+		cancel()
+		lost(nil)
+	}
+}
 
 // Connected reports whether the broker is there and can be used.
 func (c *Client) Connected() bool { return c.state.Load().usable }
@@ -202,7 +239,7 @@ func (c *Client) settle(ctx context.Context) {
 	was := c.state.Load()
 	now := &state{epoch: c.epoch.Load()}
 	if !c.nc.IsConnected() {
-		now.why = fmt.Errorf("broker is away: %w", ErrUnavailable)
+		now.why = errAway
 	} else if now.why = c.check(ctx); now.why == nil {
 		now.usable = true
 	}
@@ -240,8 +277,6 @@ func (c *Client) check(ctx context.Context) error {
 	case olderThan(v, goodVersion):
 		c.log.Warn("NATS server is old", "version", v, "advised", goodVersion)
 	}
-	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
-	defer cancel()
 	err := c.api(ctx, "INFO", nil, nil)
 	var ae *apiError
 	switch {
@@ -270,7 +305,7 @@ func (c *Client) natsOptions() (nats.Options, error) {
 	o.ConnectedCB = func(*nats.Conn) { c.changed() }
 	o.ReconnectedCB = func(*nats.Conn) { c.changed() }
 	o.DisconnectedErrCB = func(_ *nats.Conn, err error) {
-		c.reader.fail(fmt.Errorf("connection was lost: %w", ErrUnavailable))
+		c.lost(errLost)
 		if err != nil {
 			c.log.Warn("connection to the broker was lost", "error", err)
 		}
@@ -379,12 +414,10 @@ func (c *Client) asyncError(_ *nats.Conn, sub *nats.Subscription, err error) {
 	case errors.Is(err, nats.ErrBadHeaderMsg):
 		// The reader gets such a message in another way; a wake-up needs no headers.
 		c.log.Debug("message with malformed headers", "error", err)
-	default:
-		subject := ""
-		if sub != nil {
-			subject = sub.Subject
-		}
-		c.log.Warn("NATS connection", "error", err, "subscription", subject)
+	case sub != nil:
+		c.log.Warn("NATS connection", "error", err, "subscription", sub.Subject)
+	case c.nc.IsConnected():
+		c.log.Warn("NATS connection", "error", err)
 	}
 }
 

@@ -55,7 +55,7 @@ func (c *Client) api(ctx context.Context, subject string, in, out any) error {
 			return fmt.Errorf("JetStream API %s: %w", subject, err)
 		}
 	}
-	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
+	ctx, cancel := c.bounded(ctx, requestTimeout)
 	defer cancel()
 	m, err := c.nc.RequestWithContext(ctx, "$JS.API."+subject, body)
 	if err != nil {
@@ -481,17 +481,12 @@ func (c *Client) Remove(ctx context.Context, org string) error {
 	return nil
 }
 
-// Found is one organization's stream on the broker.
-type Found struct {
-	Org   string
-	State State
-}
-
 // Find goes through all streams on the broker that have the name of an
 // organization's stream, by pages of 256. A stream that is made or deleted
-// meanwhile may be left out or shown; none is shown twice. The first error ends it.
-func (c *Client) Find(ctx context.Context) iter.Seq2[Found, error] {
-	return func(yield func(Found, error) bool) {
+// meanwhile may be left out or shown; none is shown twice. The first error
+// ends it.
+func (c *Client) Find(ctx context.Context) iter.Seq2[State, error] {
+	return func(yield func(State, error) bool) {
 		seen := make(map[string]bool)
 		for offset := 0; ; {
 			var page struct {
@@ -499,16 +494,16 @@ func (c *Client) Find(ctx context.Context) iter.Seq2[Found, error] {
 				Streams []streamInfo `json:"streams"`
 			}
 			if err := c.api(ctx, "STREAM.LIST", map[string]int{"offset": offset}, &page); err != nil {
-				yield(Found{}, fmt.Errorf("list streams from %d: %w", offset, apiFailure(err)))
+				yield(State{}, fmt.Errorf("list streams from %d: %w", offset, apiFailure(err)))
 				return
 			}
 			for _, i := range page.Streams {
-				org, ok := c.names.Org(i.Config.Name)
-				if !ok || seen[org] {
+				name := i.Config.Name
+				if _, ok := c.names.Org(name); !ok || seen[name] {
 					continue
 				}
-				seen[org] = true
-				if !yield(Found{Org: org, State: i.state()}, nil) {
+				seen[name] = true
+				if !yield(i.state(), nil) {
 					return
 				}
 			}

@@ -426,8 +426,6 @@ func (c *Client) readBatch(ctx context.Context, name string, from Seq, n int) ([
 	return c.missing(ctx, name, from, n)
 }
 
-var errAway = fmt.Errorf("broker is away: %w", ErrUnavailable)
-
 // whyNobody finds out why no server answers a Direct Get of the stream.
 func (c *Client) whyNobody(ctx context.Context, name string) error {
 	info, err := c.info(ctx, name, false)
