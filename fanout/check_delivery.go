@@ -77,9 +77,10 @@ func (c *checker) receipt(e *BookedEvent, d *BookedDelivery) {
 			answered++
 		}
 	}
-	if most := len(d.Attempts) + c.ledger.Crashes; saw.Requests > most {
+	crashes := c.ledger.Crashes + saw.Interrupted
+	if saw.Requests > len(d.Attempts)+crashes {
 		c.problem(ProblemReceipt, e.at(), e.Event, d.Endpoint, "the receiver saw %d requests, with %d attempts and %d crashes",
-			saw.Requests, len(d.Attempts), c.ledger.Crashes)
+			saw.Requests, len(d.Attempts), crashes)
 	}
 	if answered > saw.Requests {
 		c.problem(ProblemReceipt, e.at(), e.Event, d.Endpoint, "%d attempts were answered, the receiver saw %d requests", answered, saw.Requests)

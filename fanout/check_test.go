@@ -131,7 +131,7 @@ func newWorld() *world {
 		},
 	}
 	w.ledger = &Ledger{Seen: map[Receipt]Tally{
-		{1, two}: {2, 1}, {2, two}: {1, 0}, {1, five}: {1, 0}, {2, five}: {1, 1}, {2, nine}: {1, 1},
+		{1, two}: {2, 1, 0}, {2, two}: {1, 0, 0}, {1, five}: {1, 0, 0}, {2, five}: {1, 1, 0}, {2, nine}: {1, 1, 0},
 	}}
 	return w
 }
@@ -248,25 +248,28 @@ func TestCheckFindsWhatIsBroken(t *testing.T) {
 
 		// What the receivers saw.
 		{"a success that never was", func(w *world, b *testBooks) {
-			w.ledger.Seen[Receipt{2, b.events[1].ID}] = Tally{1, 0}
+			w.ledger.Seen[Receipt{2, b.events[1].ID}] = Tally{1, 0, 0}
 		}, []string{"receipt seq 1.5 event 15 endpoint 2"}},
 		{"an answer that never was", func(w *world, b *testBooks) { delete(w.ledger.Seen, Receipt{2, b.events[0].ID}) },
 			[]string{"receipt seq 1.2 event 11 endpoint 2"}},
 		{"a request more than attempts", func(w *world, b *testBooks) {
-			w.ledger.Seen[Receipt{2, b.events[1].ID}] = Tally{2, 2}
+			w.ledger.Seen[Receipt{2, b.events[1].ID}] = Tally{2, 2, 0}
 		}, []string{"receipt seq 1.5 event 15 endpoint 2"}},
 		{"two requests more than attempts, and one crash", func(w *world, b *testBooks) {
 			w.ledger.Crashes = 1
-			w.ledger.Seen[Receipt{2, b.events[1].ID}] = Tally{3, 3}
+			w.ledger.Seen[Receipt{2, b.events[1].ID}] = Tally{3, 3, 0}
 		}, []string{"receipt seq 1.5 event 15 endpoint 2"}},
 		{"a request for no delivery", func(w *world, b *testBooks) {
-			w.ledger.Seen[Receipt{1, b.events[2].ID}] = Tally{1, 1}
+			w.ledger.Seen[Receipt{1, b.events[2].ID}] = Tally{1, 1, 0}
 		}, []string{"receipt endpoint 1"}},
 
 		// What is no harm.
 		{"fine: a request more, and one crash", func(w *world, b *testBooks) {
 			w.ledger.Crashes = 1
-			w.ledger.Seen[Receipt{2, b.events[1].ID}] = Tally{2, 2}
+			w.ledger.Seen[Receipt{2, b.events[1].ID}] = Tally{2, 2, 0}
+		}, nil},
+		{"fine: a request more, interrupted by a crash", func(w *world, b *testBooks) {
+			w.ledger.Seen[Receipt{2, b.events[1].ID}] = Tally{2, 2, 1}
 		}, nil},
 		{"fine: retried by hand, the payload is in the stream", func(w *world, b *testBooks) {
 			b.events[0].Kept = false

@@ -11,7 +11,7 @@ import (
 // both ends.
 type Ledger struct {
 	Seen    map[Receipt]Tally
-	Crashes int // of the daemon; each may have repeated one request of each delivery
+	Crashes int // of the daemon; each may have repeated one request of any delivery
 }
 
 // Receipt names a delivery by what its receiver knows: where it came in, and its
@@ -25,6 +25,9 @@ type Receipt struct {
 type Tally struct {
 	Requests  int // that came in
 	Succeeded int // of which were answered with a 2xx
+	// Interrupted is how many crashes came between one of the requests and the
+	// booking of its outcome, where a test knows that.
+	Interrupted int
 }
 
 // Report is what [Check] found. The books are proven when Compared is true and

@@ -45,7 +45,6 @@ type Broken struct {
 	ForgetBacklog  bool // Backlogs knows of none
 	Revive         bool // a record brings a cancelled delivery back
 	ForgetPayloads bool // payloads are not kept
-	DropGaps       bool // gaps are not recorded
 }
 
 const (

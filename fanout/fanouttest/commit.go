@@ -113,9 +113,7 @@ func (b *Books) apply(o *org, p fanout.Plan) []fanout.Written {
 		o.except(fanout.ExceptionGated, p.To.Incarnation, seq, seq)
 	}
 	for _, g := range p.Gaps {
-		if !b.Broken.DropGaps {
-			o.except(fanout.ExceptionGap, g.Incarnation, g.From, g.To)
-		}
+		o.except(fanout.ExceptionGap, g.Incarnation, g.From, g.To)
 	}
 	written := make([]fanout.Written, len(p.Events))
 	for i := range p.Events {
