@@ -66,25 +66,21 @@ func (a *Audit) Position(context.Context) (cursor.Position, stream.Seq, error) {
 
 // History implements [fanout.Audited].
 func (a *Audit) History(context.Context) ([]fanout.Span, error) {
-	rows, err := a.c.QueryContext(background, `SELECT endpoint, types, workspace, incarnation, from_seq, ifnull(until_incarnation, 0), ifnull(until_seq, 0)
-		FROM subscriptions WHERE org=? ORDER BY endpoint, id`, a.o.row)
-	if err != nil {
-		return nil, err
-	}
-	defer rows.Close()
 	var list []fanout.Span
-	for rows.Next() {
+	err := each(a.c, func(scan func(...any) error) error {
 		var sp fanout.Span
 		var types string
-		if err := rows.Scan(&sp.Endpoint, &types, &sp.Workspace, &sp.Incarnation, &sp.From, &sp.UntilIncarnation, &sp.Until); err != nil {
-			return nil, err
+		if err := scan(&sp.Endpoint, &types, &sp.Workspace, &sp.Incarnation, &sp.From, &sp.Ended, &sp.UntilIncarnation, &sp.Until); err != nil {
+			return err
 		}
 		if err := json.Unmarshal([]byte(types), &sp.Types); err != nil {
-			return nil, fmt.Errorf("types of endpoint %d: %w", sp.Endpoint, err)
+			return fmt.Errorf("types of endpoint %d: %w", sp.Endpoint, err)
 		}
 		list = append(list, sp)
-	}
-	return list, rows.Err()
+		return nil
+	}, `SELECT endpoint, types, workspace, incarnation, from_seq, until_seq IS NOT NULL, ifnull(until_incarnation, 0), ifnull(until_seq, 0)
+		FROM subscriptions WHERE org=? ORDER BY endpoint, id`, a.o.row)
+	return list, err
 }
 
 // SubscriptionHistory lists who of the org was subscribed to what, and when.
@@ -165,7 +161,13 @@ func (a *Audit) Events(ctx context.Context) iter.Seq2[fanout.BookedEvent, error]
 // locate lists the org's events by place: back along the chain to where
 // retention has been, and what that has left.
 func (a *Audit) locate() ([]located, error) {
-	rows, err := a.c.QueryContext(background, `
+	var list []located
+	err := each(a.c, func(scan func(...any) error) error {
+		var l located
+		err := scan(&l.event, &l.incarnation, &l.seq)
+		list = append(list, l)
+		return err
+	}, `
 		WITH RECURSIVE low(id) AS (SELECT event+1 FROM retention WHERE id=1),
 		chain(id, prev, incarnation, seq) AS (
 			SELECT e.id, prev, e.incarnation, seq FROM cursors c JOIN events e ON e.id=c.last_event WHERE c.org=?1 AND e.id >= (SELECT id FROM low)
@@ -174,22 +176,10 @@ func (a *Audit) locate() ([]located, error) {
 		SELECT id, incarnation, seq FROM chain
 		UNION ALL
 		SELECT id, incarnation, seq FROM events WHERE id < (SELECT id FROM low) AND org=?1`, a.o.row)
-	if err != nil {
-		return nil, err
-	}
-	defer rows.Close()
-	var list []located
-	for rows.Next() {
-		var l located
-		if err := rows.Scan(&l.event, &l.incarnation, &l.seq); err != nil {
-			return nil, err
-		}
-		list = append(list, l)
-	}
 	slices.SortFunc(list, func(a, b located) int {
 		return cmp.Or(cmp.Compare(a.incarnation, b.incarnation), cmp.Compare(a.seq, b.seq), cmp.Compare(a.event, b.event))
 	})
-	return list, rows.Err()
+	return list, err
 }
 
 // read reads events with deliveries and attempts, in the order given.
@@ -200,7 +190,7 @@ func (a *Audit) read(some []located) ([]fanout.BookedEvent, error) {
 		ids[i] = l.event
 	}
 	list, at := numbers(ids), make(map[int64]int, len(some))
-	err := a.each(func(scan func(...any) error) error {
+	err := each(a.c, func(scan func(...any) error) error {
 		var e fanout.BookedEvent
 		var org int64
 		var key []byte
@@ -216,7 +206,7 @@ func (a *Audit) read(some []located) ([]fanout.BookedEvent, error) {
 	if err != nil {
 		return nil, err
 	}
-	err = a.each(func(scan func(...any) error) error {
+	err = each(a.c, func(scan func(...any) error) error {
 		var event, org int64
 		var d fanout.BookedDelivery
 		if err := scan(&event, &d.Endpoint, &org, &d.State, &d.Due, &d.Trigger, &d.Made); err != nil {
@@ -231,7 +221,7 @@ func (a *Audit) read(some []located) ([]fanout.BookedEvent, error) {
 	if err != nil {
 		return nil, err
 	}
-	err = a.each(func(scan func(...any) error) error {
+	err = each(a.c, func(scan func(...any) error) error {
 		var event, endpoint int64
 		var b fanout.BookedAttempt
 		if err := scan(&event, &endpoint, &b.Number, &b.Class); err != nil {
@@ -247,21 +237,6 @@ func (a *Audit) read(some []located) ([]fanout.BookedEvent, error) {
 	}, `SELECT a.event, a.endpoint, a.number, a.class
 		FROM json_each(?) j CROSS JOIN attempts a ON a.event=j.value ORDER BY a.event, a.endpoint, a.number`, list)
 	return events, err
-}
-
-// each calls f for every row of the answer.
-func (a *Audit) each(f func(scan func(...any) error) error, query string, args ...any) error {
-	rows, err := a.c.QueryContext(background, query, args...)
-	if err != nil {
-		return err
-	}
-	defer rows.Close()
-	for rows.Next() {
-		if err := f(rows.Scan); err != nil {
-			return err
-		}
-	}
-	return rows.Err()
 }
 
 // orgName is the id of the org of that row, or its number when there is none.

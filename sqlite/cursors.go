@@ -28,19 +28,21 @@ type Cursor struct {
 	Duplicates uint64
 	Rejected   uint64
 	Gated      uint64
-	GapEvents  uint64 // sequences in gaps
+	Gaps       uint64    // ranges of sequences that were gone
+	GapEvents  uint64    // sequences in them
+	GapAt      time.Time // when the latest was found; zero: none was
 	Counts
 }
 
 const cursorColumns = `o.org, c.stream, c.created, c.incarnation, c.position, c.anchor,
-	c.updated_at, c.events, c.unmatched, c.duplicates, c.rejected, c.gated, c.gap_events`
+	c.updated_at, c.events, c.unmatched, c.duplicates, c.rejected, c.gated, c.gaps, c.gap_events, c.gap_at`
 
 func scanCursor(scan func(...any) error) (Cursor, error) {
 	var c Cursor
-	var created, anchor, updated int64
+	var created, anchor, updated, gap int64
 	err := scan(&c.Org, &c.Stream, &created, &c.Incarnation, &c.Seq, &anchor,
-		&updated, &c.Events, &c.Unmatched, &c.Duplicates, &c.Rejected, &c.Gated, &c.GapEvents)
-	c.Created, c.Anchor, c.UpdatedAt = fromNanos(created), fromNanos(anchor), fromMillis(updated)
+		&updated, &c.Events, &c.Unmatched, &c.Duplicates, &c.Rejected, &c.Gated, &c.Gaps, &c.GapEvents, &gap)
+	c.Created, c.Anchor, c.UpdatedAt, c.GapAt = fromNanos(created), fromNanos(anchor), fromMillis(updated), fromMillis(gap)
 	return c, err
 }
 

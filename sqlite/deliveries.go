@@ -71,7 +71,7 @@ func (s *Store) attempts(k deliver.Key) ([]deliver.Attempt, error) {
 // RetryDelivery makes a delivery due now, with a fresh budget of attempts and its
 // history kept, whatever its state is: one that waits does not wait any
 // longer. Fresh ones, which are due anyway, stay as they are. It wraps
-// [ErrNotFound], also when the endpoint was removed.
+// [ErrNotFound], and [ErrState] when the endpoint was removed.
 func (s *Store) RetryDelivery(ctx context.Context, org string, k deliver.Key) (deliver.Ticket, error) {
 	o, err := s.find(org)
 	if err != nil {
@@ -79,14 +79,17 @@ func (s *Store) RetryDelivery(ctx context.Context, org string, k deliver.Key) (d
 	}
 	var ticket deliver.Ticket
 	err = s.w.do(ctx, func(t *txn) error {
-		r := make(row, 5)
-		found, err := t.c.one(r, `SELECT d.state, d.due, d.attempts, d.spent, d.trigger FROM deliveries d
-			JOIN endpoints p ON p.id=d.endpoint AND p.removed_at IS NULL WHERE d.event=? AND d.endpoint=? AND d.org=?`, k.Event, k.Endpoint, o.row)
+		r := make(row, 6)
+		found, err := t.c.one(r, `SELECT d.state, d.due, d.attempts, d.spent, d.trigger, p.removed_at FROM deliveries d
+			JOIN endpoints p ON p.id=d.endpoint WHERE d.event=? AND d.endpoint=? AND d.org=?`, k.Event, k.Endpoint, o.row)
 		if err != nil {
 			return err
 		}
 		if !found {
 			return ErrNotFound
+		}
+		if r[5] != nil {
+			return fmt.Errorf("its endpoint is removed: %w", ErrState)
 		}
 		ticket = deliver.Ticket{Key: k, Due: r.int(1), Attempts: int(r.int(2)), Spent: int(r.int(3)), Trigger: deliver.Trigger(r.int(4))}
 		state := deliver.State(r.int(0))
@@ -140,8 +143,7 @@ func (s *Store) GetEvent(ctx context.Context, org string, id stream.ID) (EventDe
 		return EventDetail{}, fmt.Errorf("event %s: %w", id, err)
 	}
 	d.Stored, d.FannedOut = fromMillis(stored), fromMillis(stored+fanned)
-	page, err := s.ListDeliveries(ctx, org, Filter{Event: id}, MaxPage, "")
-	d.Deliveries = page.Deliveries
+	d.Deliveries, _, err = s.ListDeliveries(ctx, org, Filter{Event: id}, MaxPage, deliver.Key{})
 	return d, err
 }
 

@@ -28,13 +28,13 @@ var (
 	ErrExists = errors.New("exists already")
 	// ErrInUse: it cannot be removed while something belongs to it.
 	ErrInUse = errors.New("still in use")
+	// ErrState: its present state does not allow it.
+	ErrState = errors.New("not possible in its present state")
 	// ErrBusy: another process held the write lock for too long; nothing was
 	// written, and the same call may succeed later.
 	ErrBusy = errors.New("store is busy")
 	// ErrClosed: the store has been closed.
 	ErrClosed = errors.New("store is closed")
-	// ErrCursor: the page cursor was not made by the list it is used with.
-	ErrCursor = errors.New("not a cursor of this list")
 )
 
 // fault is what kind of trouble an error of SQLite is, as the writer treats

@@ -3,6 +3,7 @@ package sqlite
 import (
 	"context"
 	"fmt"
+	"math"
 	"time"
 
 	"github.com/grapnel-hooks/grapnel/cursor"
@@ -40,7 +41,7 @@ func (t *txn) exceptions(o *orgState, p fanout.Plan) error {
 	if err != nil {
 		return fmt.Errorf("book rejected: %w", err)
 	}
-	gapped, err := t.gaps(o, p)
+	gapped, ranges, err := t.gaps(o, p)
 	if err != nil {
 		return fmt.Errorf("book gaps: %w", err)
 	}
@@ -48,7 +49,8 @@ func (t *txn) exceptions(o *orgState, p fanout.Plan) error {
 	if err != nil {
 		return fmt.Errorf("book gated: %w", err)
 	}
-	_, err = t.c.exec("UPDATE cursors SET rejected=rejected+?, gap_events=gap_events+?, gated=gated+? WHERE org=?", rejected, gapped, gated, o.row)
+	_, err = t.c.exec(`UPDATE cursors SET rejected=rejected+?, gated=gated+?, gap_events=gap_events+?, gaps=gaps+?4,
+		gap_at=CASE WHEN ?4>0 THEN ?5 ELSE gap_at END WHERE org=?6`, rejected, gated, gapped, ranges, toMillis(t.now), o.row)
 	return err
 }
 
@@ -68,23 +70,24 @@ func (t *txn) reject(o *orgState, p fanout.Plan) (count int64, err error) {
 	return count, nil
 }
 
-func (t *txn) gaps(o *orgState, p fanout.Plan) (count int64, err error) {
+func (t *txn) gaps(o *orgState, p fanout.Plan) (count, ranges int64, err error) {
 	for _, g := range p.Gaps {
 		s := span{int64(g.From), int64(g.To)}
 		have, err := t.spans("gaps", o, int64(g.Incarnation), s)
 		if err != nil {
-			return 0, err
+			return 0, 0, err
 		}
 		for _, piece := range uncovered(s, have) {
 			_, err := t.c.exec("INSERT INTO gaps(org, incarnation, from_seq, to_seq, at) VALUES(?,?,?,?,?)",
 				o.row, int64(g.Incarnation), piece.from, piece.to, toMillis(t.now))
 			if err != nil {
-				return 0, err
+				return 0, 0, err
 			}
 			count += piece.to - piece.from + 1
+			ranges++
 		}
 	}
-	return count, nil
+	return count, ranges, nil
 }
 
 // gate books gated sequences as spans; one that follows a span extends it.
@@ -125,56 +128,52 @@ func (t *txn) spans(table string, o *orgState, incarnation int64, s span) (have 
 	return have, err
 }
 
+// Place is where in an org's stream something is that made no deliveries.
+type Place struct {
+	Incarnation int
+	Seq         stream.Seq
+}
+
+// bounds are the arguments of a list that goes on before p, newest first; the
+// zero Place begins with the newest.
+func (p Place) bounds() (incarnation, seq int64) {
+	if p == (Place{}) {
+		return math.MaxInt64, math.MaxInt64
+	}
+	return int64(p.Incarnation), int64(p.Seq)
+}
+
 // Rejected is one message that was no event.
 type Rejected struct {
 	fanout.Rejected
-	Org         string
 	Incarnation int
 }
 
-// RejectedPage is one page of a list.
-type RejectedPage struct {
-	Rejected []Rejected
-	Next     string // cursor of the next page; "": this was the last
-}
-
-// ListRejected lists the org's rejected messages, newest first, up to limit (1 to
-// [MaxPage]).
-func (s *Store) ListRejected(ctx context.Context, org string, limit int, cursor string) (RejectedPage, error) {
+// ListRejected lists up to limit (1 to [MaxPage]) of the org's rejected messages
+// before the given place, newest first.
+func (s *Store) ListRejected(_ context.Context, org string, before Place, limit int) ([]Rejected, error) {
 	o, err := s.find(org)
 	if err != nil {
-		return RejectedPage{}, err
+		return nil, err
 	}
-	limit = min(max(limit, 1), MaxPage)
-	before, err := parseMark(cursor)
-	if err != nil {
-		return RejectedPage{}, err
-	}
-	rows, err := s.readDB.QueryContext(background, `SELECT incarnation, seq, stored, subject, code, detail, data FROM rejected
-		WHERE org=? AND (incarnation, seq) < (?, ?) ORDER BY incarnation DESC, seq DESC LIMIT ?`, o.row, before.a, before.b, limit+1)
-	if err != nil {
-		return RejectedPage{}, fmt.Errorf("list rejected of %s: %w", org, err)
-	}
-	defer rows.Close()
-	var page RejectedPage
-	for rows.Next() {
-		r := Rejected{Org: org}
-		var seq, stored int64
-		if err := rows.Scan(&r.Incarnation, &seq, &stored, &r.Subject, &r.Code, &r.Detail, &r.Data); err != nil {
-			return RejectedPage{}, fmt.Errorf("list rejected of %s: %w", org, err)
+	incarnation, seq := before.bounds()
+	var list []Rejected
+	err = s.read(func(scan func(...any) error) error {
+		var r Rejected
+		var stored int64
+		if err := scan(&r.Incarnation, &r.Seq, &stored, &r.Subject, &r.Code, &r.Detail, &r.Data); err != nil {
+			return err
 		}
-		r.Seq, r.Stored = stream.Seq(seq), fromNanos(stored)
-		page.Rejected = append(page.Rejected, r)
+		r.Stored = fromNanos(stored)
+		list = append(list, r)
+		return nil
+	}, `SELECT incarnation, seq, stored, subject, code, detail, data FROM rejected
+		WHERE org=? AND (incarnation, seq) < (?, ?) ORDER BY incarnation DESC, seq DESC LIMIT ?`,
+		o.row, incarnation, seq, min(max(limit, 1), MaxPage))
+	if err != nil {
+		return nil, fmt.Errorf("list rejected of %s: %w", org, err)
 	}
-	if err := rows.Err(); err != nil {
-		return RejectedPage{}, fmt.Errorf("list rejected of %s: %w", org, err)
-	}
-	if len(page.Rejected) > limit {
-		page.Rejected = page.Rejected[:limit]
-		last := page.Rejected[limit-1]
-		page.Next = mark{int64(last.Incarnation), int64(last.Seq)}.String()
-	}
-	return page, nil
+	return list, nil
 }
 
 // Gap is a range of sequences that the stream no longer had when the cursor came.
@@ -183,26 +182,29 @@ type Gap struct {
 	At time.Time // when it was found, to the millisecond
 }
 
-// Gaps lists the org's gaps, oldest first.
-func (s *Store) Gaps(ctx context.Context, org string) ([]Gap, error) {
+// ListGaps lists up to limit (1 to [MaxPage]) of the org's gaps that begin before
+// the given place, newest first.
+func (s *Store) ListGaps(_ context.Context, org string, before Place, limit int) ([]Gap, error) {
 	o, err := s.find(org)
 	if err != nil {
 		return nil, err
 	}
-	rows, err := s.readDB.QueryContext(background, "SELECT incarnation, from_seq, to_seq, at FROM gaps WHERE org=? ORDER BY incarnation, from_seq", o.row)
-	if err != nil {
-		return nil, fmt.Errorf("gaps of %s: %w", org, err)
-	}
-	defer rows.Close()
-	var gaps []Gap
-	for rows.Next() {
+	incarnation, seq := before.bounds()
+	var list []Gap
+	err = s.read(func(scan func(...any) error) error {
 		var g Gap
 		var at int64
-		if err := rows.Scan(&g.Incarnation, &g.From, &g.To, &at); err != nil {
-			return nil, fmt.Errorf("gaps of %s: %w", org, err)
+		if err := scan(&g.Incarnation, &g.From, &g.To, &at); err != nil {
+			return err
 		}
 		g.At = fromMillis(at)
-		gaps = append(gaps, g)
+		list = append(list, g)
+		return nil
+	}, `SELECT incarnation, from_seq, to_seq, at FROM gaps
+		WHERE org=? AND (incarnation, from_seq) < (?, ?) ORDER BY incarnation DESC, from_seq DESC LIMIT ?`,
+		o.row, incarnation, seq, min(max(limit, 1), MaxPage))
+	if err != nil {
+		return nil, fmt.Errorf("list gaps of %s: %w", org, err)
 	}
-	return gaps, rows.Err()
+	return list, nil
 }

@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"math"
 	"time"
 
 	"github.com/grapnel-hooks/grapnel/deliver"
@@ -32,14 +33,6 @@ type Filter struct {
 	Until    time.Time // before this time
 }
 
-// DeliveryPage is one page of a list.
-type DeliveryPage struct {
-	Deliveries []deliver.Delivery
-	// Next is the cursor of the next page, "" after the last. A page with a Next
-	// can be short or empty: its search went as far as one page may.
-	Next string
-}
-
 // list is one request for a page, resolved.
 type list struct {
 	s        *Store
@@ -47,28 +40,33 @@ type list struct {
 	f        Filter
 	endpoint int64 // 0: any
 	limit    int
-	after    mark // event and endpoint: events before, or the same and endpoints behind
-	page     DeliveryPage
+	after    deliver.Key // what comes behind it: earlier events, or the same and a higher endpoint
+	found    []deliver.Delivery
+	next     deliver.Key // where the next page goes on; zero: nowhere
 }
 
 // ListDeliveries lists the org's deliveries, those of the newest events first,
 // those of one event by endpoint. limit is 1 to [MaxPage].
 //
+// after is zero for the first page, and what the page before returned as next for
+// the following ones; a zero next is the end. A page with a next can be short or
+// empty: its search went as far as one page may.
+//
 // Pending and dead ones are found by their indexes. Others are found by walking
 // back from event to event of the org, so what has nothing to do with the org costs nothing;
 // a narrow filter on a long history takes several pages.
-func (s *Store) ListDeliveries(ctx context.Context, org string, f Filter, limit int, cursor string) (DeliveryPage, error) {
+func (s *Store) ListDeliveries(ctx context.Context, org string, f Filter, limit int, after deliver.Key) (found []deliver.Delivery, next deliver.Key, err error) {
 	o, err := s.find(org)
 	if err != nil {
-		return DeliveryPage{}, err
+		return nil, deliver.Key{}, err
 	}
-	l := &list{s: s, o: o, f: f, limit: min(max(limit, 1), MaxPage)}
-	if l.after, err = parseMark(cursor); err != nil {
-		return DeliveryPage{}, err
+	l := &list{s: s, o: o, f: f, limit: min(max(limit, 1), MaxPage), after: after}
+	if after == (deliver.Key{}) {
+		l.after = newest
 	}
 	if f.Endpoint != "" {
 		if l.endpoint, err = s.endpointRow(o, f.Endpoint); err != nil {
-			return DeliveryPage{}, err
+			return nil, deliver.Key{}, err
 		}
 	}
 	switch {
@@ -84,10 +82,13 @@ func (s *Store) ListDeliveries(ctx context.Context, org string, f Filter, limit 
 		err = l.walk(ctx)
 	}
 	if err != nil {
-		return DeliveryPage{}, fmt.Errorf("list deliveries of %s: %w", org, err)
+		return nil, deliver.Key{}, fmt.Errorf("list deliveries of %s: %w", org, err)
 	}
-	return l.page, nil
+	return l.found, l.next, nil
 }
+
+// newest is before the first delivery of a list.
+var newest = deliver.Key{Event: math.MaxInt64, Endpoint: math.MaxInt64}
 
 // endpointRow finds an endpoint of the org, also a removed one.
 func (s *Store) endpointRow(o *orgState, id string) (int64, error) {
@@ -123,16 +124,16 @@ func (l *list) add(query string, args ...any) (full bool, err error) {
 	}
 	defer rows.Close()
 	for rows.Next() {
-		if len(l.page.Deliveries) == l.limit {
-			last := l.page.Deliveries[l.limit-1]
-			l.page.Next = mark{last.Key.Event, last.Key.Endpoint}.String()
+		if len(l.found) == l.limit {
+			last := l.found[l.limit-1]
+			l.next = last.Key
 			return true, nil
 		}
 		d, err := scanDelivery(rows, l.o.org.ID)
 		if err != nil {
 			return false, err
 		}
-		l.page.Deliveries = append(l.page.Deliveries, d)
+		l.found = append(l.found, d)
 	}
 	return false, rows.Err()
 }
@@ -159,7 +160,7 @@ func (l *list) where() (string, []any) {
 // byEvent lists the deliveries of one event.
 func (l *list) byEvent() error {
 	place, err := l.s.findEvent(l.o, l.f.Event)
-	if err != nil || place == nil || place.Event > l.after.a {
+	if err != nil || place == nil || place.Event > l.after.Event {
 		return err
 	}
 	clause, args := l.where()
@@ -167,8 +168,8 @@ func (l *list) byEvent() error {
 	if l.f.State != nil {
 		clause, args = clause+" AND d.state=?", append(args, int(*l.f.State))
 	}
-	if l.after.a == place.Event {
-		clause, args = clause+" AND d.endpoint>?", append(args, l.after.b)
+	if l.after.Event == place.Event {
+		clause, args = clause+" AND d.endpoint>?", append(args, l.after.Endpoint)
 	}
 	_, err = l.add(`SELECT `+deliveryColumns+` FROM deliveries d JOIN events e ON e.id=d.event JOIN endpoints p ON p.id=d.endpoint
 		WHERE d.event=? AND d.org=?`+clause+` ORDER BY d.endpoint LIMIT ?`, append(args, l.limit+1)...)
@@ -181,22 +182,22 @@ func (l *list) byIndex(index string, state deliver.State) error {
 	clause, args := l.where()
 	keys := `SELECT event, endpoint FROM deliveries INDEXED BY ` + index + fmt.Sprintf(` WHERE state=%d`, state) +
 		` AND org=? AND event<=? AND NOT (event=? AND endpoint<=?) ORDER BY event DESC, endpoint LIMIT ?`
-	first := []any{l.o.row, l.after.a, l.after.a, l.after.b, pageEvents}
+	first := []any{l.o.row, l.after.Event, l.after.Event, l.after.Endpoint, pageEvents}
 	full, err := l.add(`SELECT `+deliveryColumns+` FROM (`+keys+`) k CROSS JOIN deliveries d ON d.event=k.event AND d.endpoint=k.endpoint
 		JOIN events e ON e.id=d.event JOIN endpoints p ON p.id=d.endpoint WHERE true`+clause+` ORDER BY d.event DESC, d.endpoint LIMIT ?`,
 		append(append(first, args...), l.limit+1)...)
 	if err != nil || full {
 		return err
 	}
-	var end mark // of what was looked at, when that was not all
-	err = l.s.readDB.QueryRowContext(background, `SELECT event, endpoint FROM (`+keys+`) LIMIT 1 OFFSET ?`, append(first, pageEvents-1)...).Scan(&end.a, &end.b)
+	var end deliver.Key // of what was looked at, when that was not all
+	err = l.s.readDB.QueryRowContext(background, `SELECT event, endpoint FROM (`+keys+`) LIMIT 1 OFFSET ?`, append(first, pageEvents-1)...).Scan(&end.Event, &end.Endpoint)
 	switch {
 	case errors.Is(err, sql.ErrNoRows):
 		return nil
 	case err != nil:
 		return err
 	}
-	l.page.Next = end.String()
+	l.next = end
 	return nil
 }
 
@@ -214,7 +215,7 @@ func (l *list) walk(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	next := l.after.a
+	next := l.after.Event
 	if l.after == newest {
 		if err := l.s.readDB.QueryRowContext(background, "SELECT last_event FROM cursors WHERE org=?", l.o.row).Scan(&next); err != nil {
 			return err
@@ -236,7 +237,7 @@ func (l *list) walk(ctx context.Context) error {
 			return nil
 		}
 		if seen += st.seen; next > 0 && (seen >= pageEvents || rows >= pageRows || ctx.Err() != nil) {
-			l.page.Next = mark{next, 0}.String()
+			l.next = deliver.Key{Event: next}
 			return ctx.Err()
 		}
 	}
@@ -308,7 +309,7 @@ func (l *list) wants(typ string, stored int64) bool {
 // deliveriesOf adds those deliveries of events, in their order, that the filter lets
 // through. The order is that of the join: CROSS keeps the events outside.
 func (l *list) deliveriesOf(events []int64) (n int, full bool, err error) {
-	clause, args := "", []any{numbers(events), l.o.row, l.after.a, l.after.b}
+	clause, args := "", []any{numbers(events), l.o.row, l.after.Event, l.after.Endpoint}
 	if l.endpoint != 0 {
 		clause, args = clause+" AND d.endpoint=?", append(args, l.endpoint)
 	}
@@ -321,7 +322,7 @@ func (l *list) deliveriesOf(events []int64) (n int, full bool, err error) {
 	}
 	full, err = l.add(`SELECT `+deliveryColumns+` FROM json_each(?) j CROSS JOIN deliveries d ON d.event=j.value
 		CROSS JOIN events e ON e.id=d.event CROSS JOIN endpoints p ON p.id=d.endpoint
-		WHERE d.org=? AND NOT (d.event=? AND d.endpoint<=?)`+clause+` LIMIT ?`, append(args, l.limit-len(l.page.Deliveries)+1)...)
+		WHERE d.org=? AND NOT (d.event=? AND d.endpoint<=?)`+clause+` LIMIT ?`, append(args, l.limit-len(l.found)+1)...)
 	return n, full, err
 }
 

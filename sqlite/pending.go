@@ -31,20 +31,14 @@ func (s *Store) Pending(ctx context.Context, from, to deliver.Place, endpoints [
 		query += " AND endpoint IN (SELECT value FROM json_each(?))"
 		args = append(args, numbers(endpoints))
 	}
-	rows, err := s.readDB.QueryContext(background, query+" ORDER BY due, event, endpoint LIMIT ?", append(args, limit)...)
-	if err != nil {
-		return nil, fmt.Errorf("pending deliveries: %w", err)
-	}
-	defer rows.Close()
 	var list []deliver.Ticket
-	for rows.Next() {
+	err := s.read(func(scan func(...any) error) error {
 		var t deliver.Ticket
-		if err := rows.Scan(&t.Event, &t.Endpoint, &t.Due, &t.Attempts, &t.Spent, &t.Trigger); err != nil {
-			return nil, fmt.Errorf("pending deliveries: %w", err)
-		}
+		err := scan(&t.Event, &t.Endpoint, &t.Due, &t.Attempts, &t.Spent, &t.Trigger)
 		list = append(list, t)
-	}
-	if err := rows.Err(); err != nil {
+		return err
+	}, query+" ORDER BY due, event, endpoint LIMIT ?", append(args, limit)...)
+	if err != nil {
 		return nil, fmt.Errorf("pending deliveries: %w", err)
 	}
 	return list, ctx.Err()
@@ -59,7 +53,21 @@ func (s *Store) Backlogs(ctx context.Context, endpoints []int64) ([]deliver.Back
 		some = " AND endpoint IN (SELECT value FROM json_each(?1))"
 		args = []any{numbers(endpoints)}
 	}
-	rows, err := s.readDB.QueryContext(background, `
+	at := make(map[int64]int)
+	var list []deliver.Backlog
+	err := s.read(func(scan func(...any) error) error {
+		var b deliver.Backlog
+		if err := scan(&b.Endpoint, &b.Fresh, &b.Due.Due, &b.Due.Event); err != nil {
+			return err
+		}
+		if i, ok := at[b.Endpoint]; ok { // fresh ones come first
+			list[i].Due = b.Due
+			return nil
+		}
+		at[b.Endpoint] = len(list)
+		list = append(list, b)
+		return nil
+	}, `
 		SELECT endpoint, min(event), 0, 0 FROM deliveries INDEXED BY deliveries_pending
 			WHERE state=0 AND due=0`+some+` GROUP BY endpoint
 		UNION ALL
@@ -67,24 +75,6 @@ func (s *Store) Backlogs(ctx context.Context, endpoints []int64) ([]deliver.Back
 			FROM (SELECT endpoint, min(due) AS first FROM deliveries INDEXED BY deliveries_pending
 				WHERE state=0 AND due>0`+some+` GROUP BY endpoint) r`, args...)
 	if err != nil {
-		return nil, fmt.Errorf("backlogs: %w", err)
-	}
-	defer rows.Close()
-	at := make(map[int64]int)
-	var list []deliver.Backlog
-	for rows.Next() {
-		var b deliver.Backlog
-		if err := rows.Scan(&b.Endpoint, &b.Fresh, &b.Due.Due, &b.Due.Event); err != nil {
-			return nil, fmt.Errorf("backlogs: %w", err)
-		}
-		if i, ok := at[b.Endpoint]; ok { // fresh ones come first
-			list[i].Due = b.Due
-			continue
-		}
-		at[b.Endpoint] = len(list)
-		list = append(list, b)
-	}
-	if err := rows.Err(); err != nil {
 		return nil, fmt.Errorf("backlogs: %w", err)
 	}
 	return list, ctx.Err()
@@ -103,24 +93,20 @@ func (s *Store) NextDue(_ context.Context, after int64) (int64, error) {
 
 // Payloads implements [fanout.SourceBooks]: those that the books keep.
 func (s *Store) Payloads(ctx context.Context, events []int64) (map[int64]*deliver.Payload, error) {
-	rows, err := s.readDB.QueryContext(background, `SELECT p.event, p.org, p.key, p.type, ifnull(p.traceparent, ''), p.stored, p.body
-		FROM json_each(?) j JOIN payloads p ON p.event = j.value`, numbers(events))
-	if err != nil {
-		return nil, fmt.Errorf("read payloads: %w", err)
-	}
-	defer rows.Close()
 	found := make(map[int64]*deliver.Payload)
-	for rows.Next() {
+	err := s.read(func(scan func(...any) error) error {
 		var p deliver.Payload
 		var key []byte
 		var stored int64
-		if err := rows.Scan(&p.Event, &p.Org, &key, &p.Type, &p.TraceParent, &stored, &p.Body); err != nil {
-			return nil, fmt.Errorf("read payloads: %w", err)
+		if err := scan(&p.Event, &p.Org, &key, &p.Type, &p.TraceParent, &stored, &p.Body); err != nil {
+			return err
 		}
 		p.ID, p.Stored = toID(key), fromNanos(stored)
 		found[p.Event] = &p
-	}
-	if err := rows.Err(); err != nil {
+		return nil
+	}, `SELECT p.event, p.org, p.key, p.type, ifnull(p.traceparent, ''), p.stored, p.body
+		FROM json_each(?) j JOIN payloads p ON p.event = j.value`, numbers(events))
+	if err != nil {
 		return nil, fmt.Errorf("read payloads: %w", err)
 	}
 	return found, ctx.Err()
@@ -129,23 +115,17 @@ func (s *Store) Payloads(ctx context.Context, events []int64) (map[int64]*delive
 // EventPlaces implements [fanout.SourceBooks]. Events of removed
 // organizations are left out, as unknown ones are.
 func (s *Store) EventPlaces(ctx context.Context, events []int64) ([]fanout.EventPlace, error) {
-	rows, err := s.readDB.QueryContext(background, `SELECT e.id, o.org, e.incarnation, e.seq, e.key
-		FROM json_each(?) j JOIN events e ON e.id = j.value JOIN orgs o ON o.id = e.org AND o.removed_at IS NULL`, numbers(events))
-	if err != nil {
-		return nil, fmt.Errorf("places of events: %w", err)
-	}
-	defer rows.Close()
 	var places []fanout.EventPlace
-	for rows.Next() {
+	err := s.read(func(scan func(...any) error) error {
 		var p fanout.EventPlace
 		var key []byte
-		if err := rows.Scan(&p.Event, &p.Org, &p.Incarnation, &p.Seq, &key); err != nil {
-			return nil, fmt.Errorf("places of events: %w", err)
-		}
+		err := scan(&p.Event, &p.Org, &p.Incarnation, &p.Seq, &key)
 		p.ID = toID(key)
 		places = append(places, p)
-	}
-	if err := rows.Err(); err != nil {
+		return err
+	}, `SELECT e.id, o.org, e.incarnation, e.seq, e.key
+		FROM json_each(?) j JOIN events e ON e.id = j.value JOIN orgs o ON o.id = e.org AND o.removed_at IS NULL`, numbers(events))
+	if err != nil {
 		return nil, fmt.Errorf("places of events: %w", err)
 	}
 	return places, ctx.Err()

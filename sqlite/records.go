@@ -14,7 +14,7 @@ const (
 	plainAttempt     = insertAttempts + "(?,?,?,?,?,?,?,?)"
 	attemptArgs      = 8
 	insertFullRow    = "INSERT OR IGNORE INTO attempts(event, endpoint, number, trigger, started, duration, class, status, retry_after, error, headers, body, truncated) VALUES(?,?,?,?,?,?,?,?,?,?,?,?,?)"
-	finishDeliveries = "UPDATE deliveries SET state=1, attempts=1, spent=1 WHERE state=0 AND (event, endpoint) IN (VALUES "
+	finishDeliveries = "UPDATE deliveries SET state=1, attempts=1, spent=1 WHERE state=0 AND attempts=0 AND (event, endpoint) IN (VALUES "
 	finishDelivery   = finishDeliveries + "(?,?))"
 )
 
@@ -171,17 +171,16 @@ func (t *txn) bookOne(r *deliver.Record) error {
 	if n.State == deliver.Pending {
 		due, trigger = max(toMillis(n.Due), 1), int64(deliver.Retry)
 	}
-	changed, err := t.c.exec("UPDATE deliveries SET state=?, reason=?, due=?, attempts=?, spent=?, trigger=? WHERE event=? AND endpoint=? AND state=0",
+	changed, err := t.c.exec("UPDATE deliveries SET state=?, reason=?, due=?, attempts=?4, spent=?, trigger=? WHERE event=? AND endpoint=? AND state=0 AND attempts<?4",
 		int64(n.State), int64(n.Reason), due, int64(r.Attempt.Number), int64(n.Spent), trigger, r.Event, r.Endpoint)
 	if err != nil {
 		return err
 	}
 	if changed == 0 {
-		// Cancelled meanwhile, or this very record is booked already: what came of the
-		// attempt is kept, the state stays.
-		known, err := t.c.exec("UPDATE deliveries SET attempts=max(attempts, ?) WHERE event=? AND endpoint=?", int64(r.Attempt.Number), r.Event, r.Endpoint)
-		if err != nil || known == 0 {
-			return err // gone with retention: nothing to keep it with
+		// Cancelled meanwhile: what came of the attempt is kept, the state stays.
+		kept, err := t.c.exec("UPDATE deliveries SET attempts=?1 WHERE event=?2 AND endpoint=?3 AND state<>0 AND attempts<?1", int64(r.Attempt.Number), r.Event, r.Endpoint)
+		if err != nil || kept == 0 {
+			return err // this attempt is booked already, or the delivery is gone with retention
 		}
 	} else if n.State != deliver.Pending {
 		t.s.mu.RLock()

@@ -44,24 +44,6 @@ func (s *Store) sweep(ctx context.Context) error {
 	return nil
 }
 
-// column reads a list of integers.
-func (s *Store) column(query string, args ...any) ([]int64, error) {
-	rows, err := s.readDB.QueryContext(background, query, args...)
-	if err != nil {
-		return nil, err
-	}
-	defer rows.Close()
-	var list []int64
-	for rows.Next() {
-		var v int64
-		if err := rows.Scan(&v); err != nil {
-			return nil, err
-		}
-		list = append(list, v)
-	}
-	return list, rows.Err()
-}
-
 // cancelPending cancels the pending deliveries of a removed endpoint. Nothing
 // can make new ones, so once a reading finds none, there are none.
 func (s *Store) cancelPending(ctx context.Context, endpoint int64) error {

@@ -30,7 +30,9 @@ CREATE TABLE cursors(
   duplicates  INTEGER NOT NULL DEFAULT 0,
   rejected    INTEGER NOT NULL DEFAULT 0,
   gated       INTEGER NOT NULL DEFAULT 0,
-  gap_events  INTEGER NOT NULL DEFAULT 0
+  gap_events  INTEGER NOT NULL DEFAULT 0,
+  gaps        INTEGER NOT NULL DEFAULT 0, -- rows of the table gaps
+  gap_at      INTEGER NOT NULL DEFAULT 0  -- ms; when the latest was found
 );
 
 CREATE TABLE endpoints(
