@@ -1,0 +1,268 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/grapnel-hooks/grapnel/deliver/sign"
+	"github.com/spf13/cobra"
+)
+
+// Limits of the receiver.
+const (
+	listenMaxBody = 4 << 20
+	forwardLimit  = 15 * time.Second // more than a delivery's default timeout
+)
+
+func (a *app) listenCommand() *cobra.Command {
+	var (
+		address, forward string
+		secrets          []string
+		status, fails    int
+	)
+	c := &cobra.Command{
+		Use:   "listen",
+		Short: "Receive webhooks here: verify, print, forward",
+		Long: `Receive webhooks on this machine, for people who build a receiver. Each request
+is verified (Standard Webhooks) and printed; when it is not authentic, the
+check that failed is named. With --forward-to it is passed on, and the answer
+given back. --status and --fail-first let you see what retries do.
+
+The daemon must allow such an endpoint:
+  grapnel serve --allow-http --allow-network 127.0.0.0/8`,
+		Example: `  grapnel listen --secret whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw
+  grapnel listen --secret @secret.txt --forward-to http://localhost:3000/webhooks --fail-first 2`,
+		Args: cobra.NoArgs,
+	}
+	f := c.Flags()
+	f.StringVar(&address, "addr", "127.0.0.1:8481", "`address` to listen on")
+	f.StringArrayVar(&secrets, "secret", nil, "the endpoint's `whsec_…`, @file, or - for standard input (repeatable: while it is rotated)")
+	f.StringVar(&forward, "forward-to", "", "pass requests on to this `URL`")
+	f.IntVar(&status, "status", http.StatusNoContent, "answer with this status")
+	f.IntVar(&fails, "fail-first", 0, "answer the first N requests with 503")
+	c.RunE = func(c *cobra.Command, _ []string) error {
+		r := &listener{app: a, ink: a.ink(), status: status, fails: fails, now: time.Now}
+		for _, s := range secrets {
+			text, err := a.value(s)
+			if err != nil {
+				return fmt.Errorf("--secret: %w", err)
+			}
+			secret, err := sign.ParseSecret(strings.TrimSpace(text))
+			if err != nil {
+				return &usageError{fmt.Errorf("--secret: %w", err)}
+			}
+			r.secrets = append(r.secrets, secret)
+		}
+		if status < 200 || status > 599 {
+			return &usageError{fmt.Errorf("--status %d: want 200 to 599", status)}
+		}
+		if forward != "" {
+			u, err := url.Parse(forward)
+			if err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
+				return &usageError{errors.New("--forward-to: want a URL, such as http://localhost:3000/webhooks")}
+			}
+			r.forward = u
+		}
+		l, err := net.Listen("tcp", address)
+		if err != nil {
+			return fmt.Errorf("--addr %s: %w", address, err)
+		}
+		return r.run(c.Context(), l)
+	}
+	return c
+}
+
+// listener is a server that verifies, prints and answers.
+type listener struct {
+	app     *app
+	ink     ink
+	secrets []sign.Secret
+	forward *url.URL // nil: answer ourselves
+	status  int
+	now     func() time.Time
+
+	mu    sync.Mutex // one request is printed at a time
+	fails int        // how many more to refuse
+	seen  int
+}
+
+// run receives until ctx ends.
+func (r *listener) run(ctx context.Context, l net.Listener) error {
+	say := func(format string, args ...any) { // beside the JSON, not in it
+		if !r.app.json {
+			r.app.printf(format, args...)
+		}
+	}
+	say("Listening on http://%s\n", l.Addr())
+	if len(r.secrets) == 0 {
+		say("%s\n", r.ink.yellow("Without --secret, signatures are not checked."))
+	}
+	say("Stop with Ctrl-C.\n\n")
+	s := &http.Server{
+		Handler: r, ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 30 * time.Second,
+		WriteTimeout: 60 * time.Second, MaxHeaderBytes: 16 << 10,
+	}
+	stopped := make(chan struct{})
+	context.AfterFunc(ctx, func() {
+		defer close(stopped)
+		s.Close()
+	})
+	if err := s.Serve(l); !errors.Is(err, http.ErrServerClosed) {
+		return err
+	}
+	<-stopped
+	say("%d requests.\n", r.seen)
+	return nil
+}
+
+// ServeHTTP implements http.Handler.
+func (r *listener) ServeHTTP(w http.ResponseWriter, req *http.Request) {
+	body, err := io.ReadAll(http.MaxBytesReader(w, req.Body, listenMaxBody))
+	if err != nil {
+		http.Error(w, "body could not be read", http.StatusBadRequest)
+		return
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	bad := r.verify(req, body)
+	status, answer, note := r.answer(req, body, bad == nil)
+	r.seen++
+	if r.app.json {
+		r.printJSON(req, body, bad, status)
+	} else {
+		r.print(req, body, r.verdict(bad), status, note)
+	}
+	w.WriteHeader(status)
+	w.Write(answer) // the sender is gone if this fails
+}
+
+// verify returns nil for a request that is authentic.
+func (r *listener) verify(req *http.Request, body []byte) error {
+	if len(r.secrets) == 0 {
+		return nil
+	}
+	return sign.Verify(r.secrets, req.Header, body, r.now(), 0)
+}
+
+// verdict is what verify found, in words.
+func (r *listener) verdict(err error) string {
+	var failed *sign.Error
+	switch {
+	case len(r.secrets) == 0:
+		return r.ink.yellow("not checked")
+	case err == nil:
+		return r.ink.green("verified")
+	case errors.As(err, &failed):
+		return r.ink.red(fmt.Sprintf("NOT VERIFIED (%s): %s", failed.Check, reason(err)))
+	}
+	return r.ink.red("NOT VERIFIED: " + reason(err))
+}
+
+func reason(err error) string { return strings.TrimPrefix(err.Error(), "verify webhook: ") }
+
+// answer decides what the sender gets, and says why when it is not --status.
+func (r *listener) answer(req *http.Request, body []byte, authentic bool) (status int, answer []byte, note string) {
+	switch {
+	case !authentic:
+		return http.StatusUnauthorized, nil, ""
+	case r.fails > 0:
+		r.fails--
+		return http.StatusServiceUnavailable, nil, fmt.Sprintf("--fail-first, %d more", r.fails)
+	case r.forward == nil:
+		return r.status, nil, ""
+	}
+	ctx, cancel := context.WithTimeout(req.Context(), forwardLimit)
+	defer cancel()
+	began := r.now()
+	status, answer, err := passOn(ctx, r.forward, req.Header, body)
+	if err != nil {
+		return http.StatusBadGateway, nil, "forwarding failed: " + err.Error()
+	}
+	return status, answer, fmt.Sprintf("from %s in %s", r.forward.Host, r.now().Sub(began).Round(time.Millisecond))
+}
+
+// passOn sends the request on as it came, so that its signature still holds.
+func passOn(ctx context.Context, to *url.URL, h http.Header, body []byte) (int, []byte, error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, to.String(), bytes.NewReader(body))
+	if err != nil {
+		return 0, nil, err
+	}
+	for name, values := range h {
+		if name != "Connection" && name != "Content-Length" && name != "Accept-Encoding" {
+			req.Header[name] = values
+		}
+	}
+	noRedirect := &http.Client{CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
+	resp, err := noRedirect.Do(req)
+	if err != nil {
+		var u *url.Error
+		if errors.As(err, &u) {
+			err = u.Err
+		}
+		return 0, nil, err
+	}
+	defer resp.Body.Close()
+	answer, err := io.ReadAll(io.LimitReader(resp.Body, listenMaxBody))
+	return resp.StatusCode, answer, err
+}
+
+// print writes one line for the request, and its body.
+func (r *listener) print(req *http.Request, body []byte, verdict string, status int, note string) {
+	code := r.ink.green(fmt.Sprint(status))
+	if status >= 300 {
+		code = r.ink.red(fmt.Sprint(status))
+	}
+	if note != "" {
+		note = r.ink.faint(" (" + note + ")")
+	}
+	r.app.printf("%s %s %s  %s%s%s  → %s%s\n",
+		r.ink.faint(r.now().Format("15:04:05")), req.Method, printable(req.URL.Path),
+		r.ink.bold(printable(req.Header.Get(sign.HeaderID))), attemptOf(req), "  "+verdict, code, note)
+	for line := range strings.Lines(printable(indented(body))) {
+		r.app.printf("  %s\n", strings.TrimRight(line, "\r\n"))
+	}
+	r.app.printf("\n")
+}
+
+// printJSON writes the request as one line.
+func (r *listener) printJSON(req *http.Request, body []byte, bad error, status int) {
+	line := struct {
+		Time     time.Time         `json:"time"`
+		Method   string            `json:"method"`
+		Path     string            `json:"path"`
+		Headers  map[string]string `json:"headers"`
+		Body     string            `json:"body"`
+		Verified *bool             `json:"verified,omitempty"`
+		Error    string            `json:"error,omitempty"`
+		Status   int               `json:"status"`
+	}{Time: r.now().UTC(), Method: req.Method, Path: req.URL.Path, Headers: map[string]string{}, Body: string(body), Status: status}
+	for name, values := range req.Header {
+		line.Headers[strings.ToLower(name)] = strings.Join(values, ", ")
+	}
+	if len(r.secrets) > 0 {
+		ok := bad == nil
+		line.Verified = &ok
+	}
+	if bad != nil {
+		line.Error = reason(bad)
+	}
+	json.NewEncoder(r.app.out).Encode(line)
+}
+
+// attemptOf is the number that our own requests carry.
+func attemptOf(req *http.Request) string {
+	if n := req.Header.Get("Grapnel-Attempt"); n != "" {
+		return "  attempt " + printable(n)
+	}
+	return ""
+}

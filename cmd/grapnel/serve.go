@@ -1,0 +1,187 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"github.com/grapnel-hooks/grapnel/cmd/internal/client"
+	"github.com/grapnel-hooks/grapnel/cmd/internal/config"
+	"github.com/grapnel-hooks/grapnel/cmd/internal/httpapi"
+	"github.com/grapnel-hooks/grapnel/cmd/internal/logging"
+	"github.com/grapnel-hooks/grapnel/stream"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+	"github.com/spf13/cobra"
+)
+
+func (a *app) serveCommand() *cobra.Command {
+	c := &cobra.Command{
+		Use:   "serve",
+		Short: "Run the daemon",
+		Long: `Run the daemon: read the streams, deliver, and answer the other commands over
+the socket in the data directory.
+
+Each flag can also be set by the variable in its description, or in a YAML file
+(--config) under its name with _ for -. Flags win over the environment, the
+environment over the file. The file may also have:
+
+  plans:      {trial: [], enterprise: [outgoing_webhooks]}
+  retention:  {finished: 30d, dead: 90d}
+
+SIGTERM or SIGINT stops taking new work, lets requests in flight end, and exits
+with 0. A second signal ends at once, and loses nothing either.`,
+		Example: `  grapnel serve
+  grapnel serve --data /var/lib/grapnel --nats-url nats://nats.internal:4222 --nats-creds grapnel.creds`,
+		Args: cobra.NoArgs,
+		RunE: func(c *cobra.Command, _ []string) error {
+			cfg, err := config.Load(c.Flags(), os.LookupEnv)
+			if err != nil {
+				return err
+			}
+			log, err := logging.New(a.err, cfg.LogFormat, cfg.LogLevel)
+			if err != nil {
+				return err
+			}
+			return serve(c.Context(), cfg, log, nil)
+		},
+	}
+	config.Flags(c.Flags())
+	return c
+}
+
+// serve runs the daemon until ctx ends: the walk, and the doors to it. When it
+// is ready it calls the function, if there is one, with the address of the
+// embedded NATS server ("" if it has none).
+//
+// The order of the end: the API closes first, so that no call meets closed
+// books; then the walk drains; health and metrics are served to the last.
+func serve(ctx context.Context, cfg config.Serve, log *slog.Logger, ready func(nats string)) error {
+	began := time.Now()
+	log.Info("grapnel is starting", "version", buildVersion(), "data", cfg.Data, "pid", os.Getpid())
+	held, err := lock(cfg.Data)
+	if err != nil {
+		return err
+	}
+	defer held.Close()
+	public, err := listenPublic(cfg.Listen)
+	if err != nil {
+		return err
+	}
+	options := daemonFrom(cfg, log)
+	if options.Failpoint, err = failpoints(); err != nil {
+		closeListener(public)
+		return err
+	}
+	d, err := openDaemon(ctx, options)
+	if err != nil {
+		closeListener(public)
+		return err
+	}
+	socket, err := httpapi.ListenSocket(filepath.Join(cfg.Data, client.SocketName))
+	if err != nil {
+		closeListener(public)
+		d.close()
+		return err
+	}
+
+	doors := httpapi.Options{
+		Service: d, Log: log, Version: buildVersion(),
+		Metrics: promhttp.HandlerFor(d.registry, promhttp.HandlerOpts{MaxRequestsInFlight: 4}),
+	}
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
+	context.AfterFunc(ctx, func() { log.Info("stopping; a second signal ends at once") })
+	walking, stopWalk := context.WithCancel(context.WithoutCancel(ctx))
+	healthy, stopHealth := context.WithCancel(context.WithoutCancel(ctx))
+	errs := make(chan error, 3)
+	var running sync.WaitGroup
+	start := func(run func() error) {
+		running.Go(func() {
+			if err := run(); err != nil {
+				errs <- err
+			}
+			stop()
+		})
+	}
+	start(func() error {
+		defer stopWalk()
+		return httpapi.Serve(ctx, socket, httpapi.Operator(doors), log)
+	})
+	start(func() error {
+		defer stopHealth()
+		return d.Run(walking)
+	})
+	if public != nil {
+		start(func() error { return httpapi.Serve(healthy, public, httpapi.Public(doors), log) })
+	}
+
+	nats := ""
+	if d.server != nil {
+		nats = d.server.Addr()
+	}
+	announce(log, cfg, public, nats, time.Since(began))
+	if ready != nil {
+		ready(nats)
+	}
+	running.Wait()
+	close(errs)
+	var all []error
+	for err := range errs {
+		all = append(all, err)
+	}
+	if err := errors.Join(all...); err != nil {
+		return err
+	}
+	log.Info("stopped", "ran", time.Since(began))
+	return nil
+}
+
+// announce says in one line where the daemon can be reached.
+func announce(log *slog.Logger, cfg config.Serve, public net.Listener, nats string, took time.Duration) {
+	where := []any{"took", took, "socket", filepath.Join(cfg.Data, client.SocketName)}
+	switch {
+	case cfg.NATSURL != "":
+		where = append(where, "broker", "external")
+	case nats != "":
+		where = append(where, "publish_to", "nats://"+nats)
+	}
+	if public != nil {
+		where = append(where, "health", "http://"+public.Addr().String()+"/healthz")
+	}
+	log.Info("ready", where...)
+}
+
+func listenPublic(address string) (net.Listener, error) {
+	if address == "off" {
+		return nil, nil
+	}
+	l, err := net.Listen("tcp", address)
+	if err != nil {
+		return nil, fmt.Errorf("--listen %s: %w", address, err)
+	}
+	return l, nil
+}
+
+func closeListener(l net.Listener) {
+	if l != nil {
+		l.Close()
+	}
+}
+
+// daemonFrom is the daemon that the configuration asks for.
+func daemonFrom(cfg config.Serve, log *slog.Logger) daemonOptions {
+	return daemonOptions{
+		Data: cfg.Data, Version: buildVersion(), NATSListen: cfg.NATSListen, NATSSync: cfg.NATSSync,
+		Broker: stream.Options{
+			URL: cfg.NATSURL, Creds: cfg.NATSCreds, TLSCA: cfg.NATSTLSCA, TLSCert: cfg.NATSTLSCert, TLSKey: cfg.NATSTLSKey,
+		},
+		AllowHTTP: cfg.AllowHTTP, Allow: cfg.AllowNetworks, Plans: cfg.Plans,
+		KeepFinished: cfg.KeepFinished, KeepDead: cfg.KeepDead, Log: log,
+	}
+}
