@@ -54,9 +54,9 @@ type Options struct {
 // roll-back. So reading goes on with the first message that was stored less
 // than [Overlap] before the anchor: the overlap forgives a clock that is behind
 // after the power cut, and events in it are recognised by their id. Without an
-// anchor reading begins at the first message. A clock that is behind by more than the
-// overlap can hide new events; reading the stream again against the books finds
-// them.
+// anchor reading begins at the first message. A clock that is behind by more
+// than the overlap can hide new events; reading the stream again against the
+// books finds them.
 //
 // Errors wrap [stream.ErrNoStream] and [stream.ErrUnavailable] as log's do.
 func Next(ctx context.Context, log Log, at Position, o Options) (Batch, error) {
