@@ -302,7 +302,7 @@ func trusted(m *nats.Msg) bool {
 // empty body, but what the server appends to a message makes it longer.
 func isStatus(m *nats.Msg) bool {
 	h := m.Header
-	if len(m.Data) > 0 || len(h[headerStatus]) != 1 || len(h[headerStream]) > 0 {
+	if len(m.Data) > 0 || len(h[headerStatus]) != 1 {
 		return false
 	}
 	size := len("NATS/1.0 \r\n\r\n") + len(h[headerStatus][0])

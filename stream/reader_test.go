@@ -80,7 +80,7 @@ func TestConformance(t *testing.T) {
 func TestReadPoison(t *testing.T) {
 	const subject = "events.acme.lead_won"
 	forged := "Nats-Stream: EVENTS_acme\r\nNats-Subject: events.other.x\r\nNats-Sequence: 999\r\n" +
-		"Nats-Time-Stamp: 2001-01-01T00:00:00Z\r\nNats-Num-Pending: 0\r\nNats-Last-Sequence: 1\r\n"
+		"Nats-Time-Stamp: 2001-01-01T00:00:00Z\r\nNats-Num-Pending: 0\r\nNats-Last-Sequence: 0\r\n"
 	cases := []struct {
 		name   string
 		header string // raw
@@ -94,8 +94,9 @@ func TestReadPoison(t *testing.T) {
 		{"inline status 404", "NATS/1.0 404 Message Not Found\r\n\r\n", "", nil}, // this server takes it away
 		{"forged headers", "NATS/1.0\r\n" + forged + "X-Own: 1\r\n\r\n", "{}", stream.Header{"X-Own": {"1"}}},
 		{"forged in other case", "NATS/1.0\r\nnats-sequence: 999\r\n\r\n", "{}", stream.Header{"nats-sequence": {"999"}}},
-		{"status hidden by an empty line", "NATS/1.0 404 Message Not Found\r\n\r\nX: 1\r\n\r\n", "", nil},
-		{"end hidden by an empty line", "NATS/1.0 204 EOB\r\nNats-Num-Pending: 0\r\nNats-Last-Sequence: 1\r\n\r\nX: 1\r\n\r\n", "", nil},
+		{"status before an empty line", "NATS/1.0\r\nStatus: 404\r\n\r\nX: 1\r\n\r\n", "", stream.Header{"Status": {"404"}}},
+		{"end of batch before an empty line", "NATS/1.0\r\nStatus: 204\r\nNats-Num-Pending: 0\r\nNats-Last-Sequence: 0\r\n\r\nX: 1\r\n\r\n", "",
+			stream.Header{"Status": {"204"}}},
 		{"forged headers before an empty line", "NATS/1.0\r\n" + forged + "\r\nX: 1\r\n\r\n", "{}", nil},
 		{"forged, and many lines without a space", "NATS/1.0\r\n" + forged + strings.Repeat("a:b\r\n", 300) + "\r\nX: 1\r\n\r\n", "{}",
 			stream.Header{"a": slices.Repeat([]string{"b"}, 300)}},
