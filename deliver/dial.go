@@ -168,7 +168,7 @@ func interleave(addrs []netip.Addr) []netip.Addr {
 }
 
 // dialAny returns the first connection that comes about. It begins with the
-// first address, and with one more each 300 ms, or at once when all before have
+// first address, and goes on to the next after 300 ms, or at once when one has
 // failed ("happy eyeballs", RFC 8305). The error is that of the first address.
 func (d *dialer) dialAny(ctx context.Context, addrs []netip.AddrPort) (net.Conn, error) {
 	type result struct {
@@ -216,9 +216,7 @@ func (d *dialer) dialAny(ctx context.Context, addrs []netip.AddrPort) (net.Conn,
 			if ended == len(addrs) {
 				return nil, connectError(firstErr)
 			}
-			if ended == started {
-				next.Reset(0)
-			}
+			next.Reset(0)
 		}
 	}
 }
@@ -230,6 +228,8 @@ func connectError(err error) error {
 		return &dialError{BlockedAddress, ErrBlocked.Error(), err}
 	case errors.Is(err, syscall.ECONNREFUSED):
 		return &dialError{Connect, "connection refused", err}
+	case errors.Is(err, syscall.ECONNRESET):
+		return &dialError{Reset, "the connection was reset before an answer came", err}
 	case errors.As(err, &timeout) && timeout.Timeout():
 		return &dialError{Timeout, "no connection came about in time", err}
 	case errors.Is(err, syscall.ENETUNREACH), errors.Is(err, syscall.EHOSTUNREACH):
