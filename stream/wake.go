@@ -1,6 +1,7 @@
 package stream
 
 import (
+	"context"
 	"fmt"
 	"strings"
 	"time"
@@ -46,7 +47,19 @@ func (c *Client) OnWake(f func(Wake)) error {
 	if err := sub.SetPendingLimits(maxWakes, maxWakeBytes); err != nil {
 		return fmt.Errorf("subscribe to wake-ups: %w", err)
 	}
+	c.subscribed()
 	return nil
+}
+
+// subscribed waits until the server knows of a new subscription. While the broker
+// is away there is nothing to wait for: subscriptions are made again with
+// each connection, before its state is told.
+func (c *Client) subscribed() {
+	ctx, cancel := c.bounded(context.Background(), requestTimeout)
+	defer cancel()
+	if c.nc.IsConnected() && c.nc.FlushWithContext(ctx) != nil {
+		c.changed()
+	}
 }
 
 // OnStream calls f when an organization's stream was created or deleted, by
@@ -67,5 +80,6 @@ func (c *Client) OnStream(f func(org string, created bool)) error {
 			return fmt.Errorf("subscribe to stream advisories: %w", err)
 		}
 	}
+	c.subscribed()
 	return nil
 }
