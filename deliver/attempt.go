@@ -85,7 +85,7 @@ func (l *Lanes) attempt(n *lane, t Ticket, target *Target) {
 		next = Transition{State: Dead, Reason: Poison, Spent: t.Spent}
 	}
 	if next.Disable == "" && a.Class != OK && !ep.FailingSince.IsZero() && ended.Sub(ep.FailingSince) > DisableAfter {
-		next.Disable = "failing"
+		next.Disable = DisabledFailing
 	}
 	if next.Disable != "" {
 		n.mu.Lock()

@@ -43,8 +43,8 @@ type Endpoint struct {
 	Timeout     time.Duration // of an attempt, everything included
 	Retry       Policy
 	Concurrency int
-	// DisabledReason is why the endpoint is disabled ("gone", "failing",
-	// "manual"); "" means that it is enabled.
+	// DisabledReason is why the endpoint is disabled, see DisabledManual; "" means
+	// that it is enabled.
 	DisabledReason string
 	DisabledAt     time.Time
 	CreatedAt      time.Time
@@ -53,6 +53,14 @@ type Endpoint struct {
 	// last outcome was a success.
 	FailingSince time.Time
 }
+
+// Reasons for which an endpoint is disabled.
+const (
+	DisabledManual  = "manual"  // by hand
+	DisabledFailing = "failing" // DisableAfter passed without a success
+	DisabledRemoved = "removed" // it was deleted
+	DisabledGone    = "gone"    // its receiver answered 410
+)
 
 // Enabled reports whether the endpoint takes deliveries.
 func (e Endpoint) Enabled() bool { return e.DisabledReason == "" }

@@ -13,8 +13,6 @@ const (
 	// allow list, or a name that is being moved, gets a second chance, a scan of
 	// internal addresses gets nothing (SEC-09).
 	BlockedAttempts = 3
-	// DisabledGone is the Disable of a Transition after a 410.
-	DisabledGone = "gone"
 )
 
 // Our own faults are retried soon, between these two.

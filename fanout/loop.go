@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"runtime/debug"
 	"slices"
 	"sync"
@@ -246,26 +247,24 @@ func (l *Loop) Run(ctx context.Context) error {
 	return nil
 }
 
-// sweep wakes each organization once per Sweep, a few at a time.
+// sweep wakes each organization once per Sweep, spread over it.
 func (l *Loop) sweep(ctx context.Context) {
 	const steps = 30
 	tick := time.NewTicker(max(l.o.Sweep/steps, time.Millisecond))
 	defer tick.Stop()
 	var due []string
-	for {
+	for step := 0; ; step = (step + 1) % steps {
 		select {
 		case <-tick.C:
 		case <-ctx.Done():
 			return
 		}
-		l.mu.Lock()
-		if len(due) == 0 {
-			for org := range l.orgs {
-				due = append(due, org)
-			}
+		if step == 0 {
+			l.mu.Lock()
+			due = slices.AppendSeq(due[:0], maps.Keys(l.orgs))
+			l.mu.Unlock()
 		}
-		n := min(len(due), max(len(l.orgs)/steps, 1))
-		l.mu.Unlock()
+		n := len(due) / (steps - step)
 		for _, org := range due[:n] {
 			l.wake(org, false, 0, true)
 		}
@@ -329,7 +328,9 @@ func (l *Loop) done(ctx context.Context, org string, s *orgState, hint stream.Se
 	if err != nil {
 		s.status.Err = err.Error()
 	}
-	if err != nil && before.Err != s.status.Err {
+	if errors.Is(err, ErrMoved) || errors.Is(err, ErrStale) {
+		s.status.Err = before.Err
+	} else if err != nil && before.Err != s.status.Err {
 		l.o.Logger.Warn("reading stopped; it is tried again", "org", org, "error", err)
 	}
 	if err == nil && before.Err != "" {
@@ -341,7 +342,7 @@ func (l *Loop) done(ctx context.Context, org string, s *orgState, hint stream.Se
 	}
 	switch {
 	case errors.Is(err, ErrMoved), errors.Is(err, ErrStale):
-		l.enqueue(org, s)
+		l.enqueue(org, s) // somebody changed the books between plan and commit: plan anew
 	case s.status.Missing:
 		s.backoff = 0 // the sweep, or its creation, wakes it
 	case err != nil, early:
@@ -415,31 +416,23 @@ func (l *Loop) fanOut(ctx context.Context, org string, s *orgState, batch cursor
 		return fmt.Errorf("fan out %s: %w", org, err)
 	}
 	dec := stream.Decoding{Org: org, Payload: o.Payload, Names: l.o.Names, Subjects: o.Subjects, MaxData: l.o.MaxData}
-	var plan Plan
-	var written []Written
-	for tries := 0; ; tries++ {
-		set, err := l.o.Books.Subscriptions(ctx, org)
-		if err != nil {
-			return fmt.Errorf("fan out %s: %w", org, err)
-		}
-		plan = Make(o, batch, set, dec)
-		if rows := receivers(plan.Events); len(rows) > 0 {
-			l.o.Lanes.Wait(ctx, rows, waitForLanes)
-		}
-		l.o.Failpoint("fanout.planned")
-		// Crash here: nothing happened; the batch is read again.
-		//
-		// The commit is not given up half-way when the daemon stops: whoever
-		// does not know whether it happened would have to read it again.
-		written, err = l.o.Books.Commit(context.WithoutCancel(ctx), plan)
-		if errors.Is(err, ErrStale) && tries < 10 {
-			continue // an endpoint was changed meanwhile
-		}
-		if err != nil {
-			s.loaded = false
-			return fmt.Errorf("commit %s to %d: %w", org, plan.To.Seq, err)
-		}
-		break
+	set, err := l.o.Books.Subscriptions(ctx, org)
+	if err != nil {
+		return fmt.Errorf("fan out %s: %w", org, err)
+	}
+	plan := Make(o, batch, set, dec)
+	if rows := receivers(plan.Events); len(rows) > 0 {
+		l.o.Lanes.Wait(ctx, rows, waitForLanes)
+	}
+	l.o.Failpoint("fanout.planned")
+	// Crash here: nothing happened; the batch is read again.
+	//
+	// The commit is not given up half-way when the daemon stops: whoever does
+	// not know whether it happened would have to read it again.
+	written, err := l.o.Books.Commit(context.WithoutCancel(ctx), plan)
+	if err != nil {
+		s.loaded = false
+		return fmt.Errorf("commit %s to %d: %w", org, plan.To.Seq, err)
 	}
 	s.pos = plan.To
 	if n := len(plan.Rejected); n > 0 {
