@@ -1,6 +1,7 @@
 package sqlite
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -57,20 +58,29 @@ func (s *Store) Commit(ctx context.Context, p fanout.Plan) ([]fanout.Written, er
 	}
 	o.commit.Lock()
 	defer o.commit.Unlock()
-	known, err := s.known(o, p)
-	if err != nil {
-		return nil, fmt.Errorf("commit %s after %d: look up events: %w", p.Org, p.From.Seq, public(err))
-	}
 	var written []fanout.Written
-	err = s.w.submit(ctx, &op{plan: true, done: make(chan struct{}), run: func(t *txn) (err error) {
-		written, err = t.commit(o, p, known)
-		return err
-	}})
-	if err != nil {
-		return nil, fmt.Errorf("commit %s after %d: %w", p.Org, p.From.Seq, err)
+	for {
+		known, err := s.known(o, p)
+		if err != nil {
+			return nil, fmt.Errorf("commit %s after %d: look up events: %w", p.Org, p.From.Seq, public(err))
+		}
+		err = s.w.submit(ctx, &op{plan: true, done: make(chan struct{}), run: func(t *txn) (err error) {
+			written, err = t.commit(o, p, known)
+			return err
+		}})
+		switch {
+		case errors.Is(err, errForgotten):
+			continue
+		case err != nil:
+			return nil, fmt.Errorf("commit %s after %d: %w", p.Org, p.From.Seq, err)
+		}
+		return written, nil
 	}
-	return written, nil
 }
+
+// errForgotten: an event that was known when the plan's IDs were looked up is
+// gone with retention since. They have to be looked up again.
+var errForgotten = errors.New("event is gone")
 
 // checkMove refuses what no reading of a stream can have caused.
 func checkMove(p fanout.Plan) error {
@@ -252,6 +262,9 @@ func (t *txn) insertDeliveries(o *orgState, p fanout.Plan, known []earlier, writ
 			}
 			made += int64(len(p.Events[i].Endpoints))
 		case known[i].same:
+			if found, err := t.c.one(make(row, 1), "SELECT 1 FROM events WHERE id=?", known[i].event); err != nil || !found {
+				return cmp.Or(err, errForgotten)
+			}
 			for _, endpoint := range p.Events[i].Endpoints {
 				n, err := t.c.exec("INSERT OR IGNORE INTO deliveries(event, endpoint, org, state, reason, due, attempts, spent, trigger) VALUES(?,?,?,0,0,0,0,0,0)",
 					known[i].event, endpoint, o.row)

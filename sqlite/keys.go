@@ -51,6 +51,9 @@ type keyed struct {
 	event int64
 }
 
+// hashed is an event and the hash of its ID.
+type hashed struct{ hash, event int64 }
+
 // run is a sealed block of events.
 type run struct {
 	id          int64
@@ -246,22 +249,26 @@ func (k *keys) block() bool {
 func (s *Store) sealBlock(ctx context.Context) error {
 	k := s.keys
 	k.mu.RLock()
-	block := slices.Clone(k.order[:k.runSize])
-	id := k.lastRun + 1
+	id, filter := k.lastRun+1, newFilter(k.runSize)
+	u := &run{id: id, first: k.order[0].event, last: k.order[k.runSize-1].event}
+	block := make([]hashed, k.runSize)
+	for i, e := range k.order[:k.runSize] {
+		block[i] = hashed{hash(e.id), e.event}
+		filter.add(e.id)
+	}
 	k.mu.RUnlock()
-
-	u := &run{id: id, first: block[0].event, last: block[len(block)-1].event}
-	slices.SortFunc(block, func(a, b keyed) int {
-		return cmp.Or(cmp.Compare(hash(a.id), hash(b.id)), cmp.Compare(a.event, b.event))
+	slices.SortFunc(block, func(a, b hashed) int {
+		if a.hash != b.hash {
+			return cmp.Compare(a.hash, b.hash)
+		}
+		return cmp.Compare(a.event, b.event)
 	})
-	filter := newFilter(len(block))
 	var chunks [][]byte
 	for chunk := range slices.Chunk(block, chunkKeys) {
-		u.fences = append(u.fences, hash(chunk[0].id))
+		u.fences = append(u.fences, chunk[0].hash)
 		b := make([]byte, 0, len(chunk)*keySize)
 		for _, e := range chunk {
-			filter.add(e.id)
-			b = binary.BigEndian.AppendUint64(b, uint64(hash(e.id)))
+			b = binary.BigEndian.AppendUint64(b, uint64(e.hash))
 			b = binary.BigEndian.AppendUint32(b, uint32(e.event-u.first))
 		}
 		chunks = append(chunks, b)

@@ -40,7 +40,8 @@ const (
 	// more would delay it by seconds.
 	checkBelow = 256 << 20
 
-	busyTimeout = 5 * time.Second
+	// defaultBusy is how long a statement waits for another process's lock.
+	defaultBusy = 5 * time.Second
 	readers     = 4
 )
 
@@ -62,8 +63,11 @@ type Options struct {
 	// retention.step, seal.step, sweep.step, migrate.step. Nil in production.
 	Failpoint func(name string)
 
-	maxPages int // of the database file, for tests of a full disk
-	runSize  int // events in a run of keys, for tests
+	// For tests.
+	maxPages int                           // of the database file: a full disk
+	runSize  int                           // events in a run of keys
+	busy     time.Duration                 // see defaultBusy
+	wrap     func(driver.Conn) driver.Conn // of the readers' connections
 }
 
 func (o *Options) complete() error {
@@ -75,6 +79,9 @@ func (o *Options) complete() error {
 	}
 	if o.Failpoint == nil {
 		o.Failpoint = func(string) {}
+	}
+	if o.busy == 0 {
+		o.busy = defaultBusy
 	}
 	if o.runSize == 0 {
 		o.runSize = defaultRunSize
@@ -163,6 +170,7 @@ func (s *Store) open(ctx context.Context) error {
 	}
 
 	writeDB := openDB(s.path, "rw", 1, []string{
+		fmt.Sprintf("PRAGMA busy_timeout = %d", s.o.busy.Milliseconds()),
 		"PRAGMA journal_mode = WAL",
 		"PRAGMA synchronous = " + s.o.Synchronous,
 		"PRAGMA cache_size = -65536",
@@ -184,7 +192,9 @@ func (s *Store) open(ctx context.Context) error {
 
 	// Read-only, and with a small cache: the pages that matter are in the
 	// operating system's.
-	s.readDB = openDB(s.path, "ro", readers, []string{"PRAGMA query_only = 1", "PRAGMA cache_size = -2048"})
+	c := newConnector(s.path, "ro", []string{"PRAGMA query_only = 1", "PRAGMA cache_size = -2048"})
+	c.wrap = s.o.wrap
+	s.readDB = c.pool(readers)
 	if err := s.load(); err != nil {
 		return err
 	}
@@ -347,11 +357,20 @@ func checkContent(ctx context.Context, path string, known int) (err error) {
 type connector struct {
 	dsn     string
 	pragmas []string
+	wrap    func(driver.Conn) driver.Conn // nil: none
 }
 
-func (c connector) Driver() driver.Driver { return &sqlite3.SQLiteDriver{} }
+// newConnector opens the file rw or ro; neither makes one that is not there. Nothing is
+// mapped into memory, since an I/O error in a mapping would be a signal and
+// not an error.
+func newConnector(path, mode string, pragmas []string) *connector {
+	name := url.URL{Scheme: "file", Path: path, RawQuery: fmt.Sprintf("mode=%s&_busy_timeout=%d", mode, defaultBusy.Milliseconds())}
+	return &connector{dsn: name.String(), pragmas: append([]string{"PRAGMA mmap_size = 0"}, pragmas...)}
+}
 
-func (c connector) Connect(context.Context) (driver.Conn, error) {
+func (c *connector) Driver() driver.Driver { return &sqlite3.SQLiteDriver{} }
+
+func (c *connector) Connect(context.Context) (driver.Conn, error) {
 	opened, err := c.Driver().Open(c.dsn)
 	if err != nil {
 		return nil, err
@@ -361,18 +380,22 @@ func (c connector) Connect(context.Context) (driver.Conn, error) {
 			return nil, errors.Join(fmt.Errorf("%s: %w", p, err), opened.Close())
 		}
 	}
+	if c.wrap != nil {
+		return c.wrap(opened), nil
+	}
 	return opened, nil
 }
 
-// openDB is a pool of up to n connections that stay open. mode is rw or ro;
-// neither makes a file that is not there. Nothing is mapped into memory, since
-// an I/O error in a mapping would be a signal and not an error.
-func openDB(path, mode string, n int, pragmas []string) *sql.DB {
-	name := url.URL{Scheme: "file", Path: path, RawQuery: fmt.Sprintf("mode=%s&_busy_timeout=%d", mode, busyTimeout.Milliseconds())}
-	db := sql.OpenDB(connector{dsn: name.String(), pragmas: append([]string{"PRAGMA mmap_size = 0"}, pragmas...)})
+// pool is up to n connections that stay open.
+func (c *connector) pool(n int) *sql.DB {
+	db := sql.OpenDB(c)
 	db.SetMaxOpenConns(n)
 	db.SetMaxIdleConns(n)
 	return db
+}
+
+func openDB(path, mode string, n int, pragmas []string) *sql.DB {
+	return newConnector(path, mode, pragmas).pool(n)
 }
 
 var (

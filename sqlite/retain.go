@@ -204,7 +204,7 @@ func (t *txn) look(r *retention, from, to pair, before int64) (looked, error) {
 		}
 		return nil
 	}, `SELECT d.event, d.endpoint, d.org, d.state, e.incarnation, e.seq, e.stored+e.fanned,
-			ifnull((SELECT max(a.started) FROM attempts a WHERE a.event=d.event AND a.endpoint=d.endpoint AND (d.attempts>1 OR a.number=1)), 0)
+			ifnull((SELECT max(a.started) FROM attempts a WHERE a.event=d.event AND a.endpoint=d.endpoint), 0)
 		FROM deliveries d CROSS JOIN events e ON e.id=d.event
 		WHERE (d.event, d.endpoint) > (?, ?) AND (d.event, d.endpoint) <= (?, ?) ORDER BY d.event, d.endpoint LIMIT ?`,
 		from.event, from.endpoint, to.event, to.endpoint, int64(r.step))

@@ -117,6 +117,8 @@ func (w *writer) stop() error {
 	}
 	w.mu.Lock()
 	w.closed = true
+	close(w.space) // who waits for room hears that there will be none
+	w.space = make(chan struct{})
 	w.mu.Unlock()
 	close(w.closing)
 	<-w.done
