@@ -247,9 +247,9 @@ func (a *app) retryAll(ctx context.Context, org string, q client.DeliveryQuery, 
 			a.printf("No such deliveries in %s; nothing to retry.\n", org)
 			return
 		}
-		a.printf("%d deliveries are pending again.\n", retried)
+		a.printf("Pending again: %d\n", retried)
 		if skipped > 0 {
-			a.printf("%d could not be retried.\n", skipped)
+			a.printf("Not to be retried: %d\n", skipped)
 		}
 	})
 }

@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"io"
 
 	"github.com/grapnel-hooks/grapnel/cmd/internal/httpapi"
 	"github.com/spf13/cobra"
@@ -27,7 +28,7 @@ What is missing is printed, and the exit status is 1 if anything is.`,
 			if err != nil {
 				return err
 			}
-			if err := a.show(f, func() { a.printBooks(f) }); err != nil {
+			if err := a.show(f, func() { printBooks(a.out, a.ink(), f) }); err != nil {
 				return err
 			}
 			if !f.Proven {
@@ -38,9 +39,10 @@ What is missing is printed, and the exit status is 1 if anything is.`,
 	}
 }
 
-func (a *app) printBooks(f httpapi.FsckBody) {
+// printBooks shows what fsck found.
+func printBooks(w io.Writer, i ink, f httpapi.FsckBody) {
 	if len(f.Orgs) == 0 {
-		a.printf("No organizations, so there is nothing to prove.\n")
+		fmt.Fprintf(w, "No organizations, so there is nothing to prove.\n")
 		return
 	}
 	t := &table{columns: []string{"ORG", ">EVENTS", ">DELIVERED", ">PENDING", ">DEAD", ">CANCELLED", ">REJECTED", ">GATED", ">IN GAPS", "STATE"}}
@@ -51,13 +53,13 @@ func (a *app) printBooks(f httpapi.FsckBody) {
 		}
 		t.add(b.Org, b.Events, b.Delivered, b.Pending, b.Dead, b.Cancelled, b.Rejected, b.Gated, b.InGaps, state)
 	}
-	t.print(a.out, a.ink())
+	t.print(w, i)
 	for _, b := range f.Orgs {
 		for _, p := range b.Problems {
-			a.printf("%s %s\n", a.ink().red(b.Org+":"), p)
+			fmt.Fprintf(w, "%s %s\n", i.red(b.Org+":"), p)
 		}
 		if n := b.Wrong - int64(len(b.Problems)); n > 0 {
-			a.printf("%s and %d more\n", a.ink().red(b.Org+":"), n)
+			fmt.Fprintf(w, "%s and %d more\n", i.red(b.Org+":"), n)
 		}
 	}
 }

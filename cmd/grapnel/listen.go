@@ -121,7 +121,7 @@ func (r *listener) run(ctx context.Context, l net.Listener) error {
 		return err
 	}
 	<-stopped
-	say("%d requests.\n", r.seen)
+	say("Requests: %d\n", r.seen)
 	return nil
 }
 

@@ -99,8 +99,36 @@ Start with "grapnel demo", which shows all of it in a few seconds.`,
 	group("run", a.serveCommand(), a.demoCommand())
 	group("manage", a.orgCommand(), a.endpointCommand(), a.eventCommand(), a.deliveryCommand(), a.cursorCommand(), a.fsckCommand())
 	group("build", a.listenCommand(), benchCommand(), a.versionCommand())
-	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return err })
+	root.SetHelpCommandGroupID("build")
+	root.SetCompletionCommandGroupID("build")
+	a.completeOrgs(root)
 	return root
+}
+
+// completeOrgs lets the shell complete the organization of each command that
+// takes one.
+func (a *app) completeOrgs(c *cobra.Command) {
+	for _, sub := range c.Commands() {
+		a.completeOrgs(sub)
+	}
+	_, args, _ := strings.Cut(c.Use, " ")
+	if !strings.HasPrefix(strings.TrimPrefix(args, "["), "ORG") || c.Name() == "add" && c.Parent().Name() == "org" {
+		return
+	}
+	c.ValidArgsFunction = func(c *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
+		if len(args) > 0 {
+			return nil, cobra.ShellCompDirectiveNoFileComp
+		}
+		orgs, err := collect(c.Context(), listFlags{limit: 250}, a.client().Orgs)
+		if err != nil {
+			return nil, cobra.ShellCompDirectiveError
+		}
+		var ids []string
+		for _, o := range orgs.Data {
+			ids = append(ids, o.ID)
+		}
+		return ids, cobra.ShellCompDirectiveNoFileComp
+	}
 }
 
 // family makes a command that only has subcommands. Without one of them it is
@@ -139,7 +167,7 @@ func (a *app) report(c *cobra.Command, err error) int {
 	case errors.Is(err, errReported):
 		return exitFailed
 	case !a.began, errors.As(err, &usage), errors.As(err, &conf) && conf.Flag:
-		fmt.Fprintf(a.err, "grapnel: %v\nSee \"%s --help\".\n", err, c.CommandPath())
+		fmt.Fprintf(a.err, "grapnel: %v\nUsage: %s\nSee \"%s --help\".\n", err, c.UseLine(), c.CommandPath())
 		return exitUsage
 	case errors.Is(err, client.ErrNotRunning):
 		hint := "grapnel serve"

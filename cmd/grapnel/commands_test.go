@@ -1,0 +1,367 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/grapnel-hooks/grapnel/cmd/internal/client"
+	"github.com/grapnel-hooks/grapnel/cmd/internal/httpapi"
+	"github.com/grapnel-hooks/grapnel/cmd/internal/httpapi/httpapitest"
+	"github.com/grapnel-hooks/grapnel/cursor"
+	"github.com/grapnel-hooks/grapnel/deliver"
+	"github.com/grapnel-hooks/grapnel/fanout"
+	"github.com/spf13/cobra"
+)
+
+var updateGoldens = flag.Bool("update", false, "write the goldens")
+
+// golden compares with testdata/name, or writes it with -update.
+func golden(t *testing.T, name, got string) {
+	t.Helper()
+	file := filepath.Join("testdata", name)
+	if *updateGoldens {
+		if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(file, []byte(got), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		return
+	}
+	want, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(string(want), got); diff != "" {
+		t.Errorf("%s (-want +got, -update to accept):\n%s", file, diff)
+	}
+}
+
+// shortDir is a temporary directory whose path leaves room for a socket.
+func shortDir(t *testing.T) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "grapnel")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	return dir
+}
+
+// pretend serves the API of s on the socket of a data directory.
+func pretend(t *testing.T, s *httpapitest.Service) (dir string) {
+	t.Helper()
+	dir = shortDir(t)
+	log := slog.New(slog.DiscardHandler)
+	l, err := httpapi.ListenSocket(filepath.Join(dir, client.SocketName))
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan error, 1)
+	go func() { ended <- httpapi.Serve(ctx, l, httpapi.Operator(httpapi.Options{Service: s, Log: log}), log) }()
+	t.Cleanup(func() {
+		cancel()
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
+	})
+	return dir
+}
+
+// transcript runs the lines one after the other, as a shell would, and returns
+// what a person would see.
+func transcript(t *testing.T, dir string, lines ...string) string {
+	t.Helper()
+	var all strings.Builder
+	for _, line := range lines {
+		line, stdin, _ := strings.Cut(line, " << ")
+		var out, errs bytes.Buffer
+		status := run(t.Context(), append(words(line), "--data", dir), strings.NewReader(stdin), &out, &errs)
+		fmt.Fprintf(&all, "$ grapnel %s\n%s", line, out.String())
+		for l := range strings.Lines(errs.String()) {
+			fmt.Fprintf(&all, "stderr: %s", l)
+		}
+		if status != 0 {
+			fmt.Fprintf(&all, "exit status %d\n", status)
+		}
+		all.WriteString("\n")
+	}
+	return strings.ReplaceAll(all.String(), dir, "DATA")
+}
+
+// words splits a line at its spaces; single quotes keep them.
+func words(line string) (out []string) {
+	for i, part := range strings.Split(line, "'") {
+		if i%2 == 1 {
+			out = append(out, part)
+		} else {
+			out = append(out, strings.Fields(part)...)
+		}
+	}
+	return out
+}
+
+func TestCommands(t *testing.T) {
+	started := httpapitest.New()
+	fill(t, started)
+	d := deliveryIDs(t, started)
+	for _, c := range []struct {
+		name  string
+		s     *httpapitest.Service
+		lines []string
+	}{
+		{"org", httpapitest.New(), []string{
+			"org list",
+			"org list --json",
+			"org add acme",
+			"org add crm --name 'CRM service' --plan enterprise --payload envelope --subject 'webhook.>' --json",
+			"org add acme",
+			"org add 'no way'",
+			"org add",
+			"org list",
+			"org list --limit 1",
+			"org list --limit 0",
+			"org show crm",
+			"org show crm --json",
+			"org show nobody",
+			"org remove crm",
+			"org remove acme --json",
+			"org",
+			"org lst",
+		}},
+		{"endpoint", httpapitest.New(), []string{
+			"org add acme",
+			"endpoint list acme",
+			"endpoint add acme https://hooks.example/in",
+			"endpoint add acme https://hooks.example/berlin --type 'invoice.*' --type lead_won --workspace berlin --description 'the second' --timeout 5s --concurrency 2 --retry-initial 1s --retry-attempts 3 --disabled --json",
+			"endpoint add acme https://hooks.example/own --secret - << " + httpapitest.Secret + "\n",
+			"endpoint add acme https://hooks.example/own --secret whsec_short",
+			"endpoint add acme https://hooks.example/own --secret @nonexistent",
+			"endpoint add acme http://hooks.example/in",
+			"endpoint add acme https://hooks.example/in --timeout 1m",
+			"endpoint list acme",
+			"endpoint show acme ep_01M7YRRX5R0000000000000002",
+			"endpoint enable acme ep_01M7YRRX5R0000000000000002",
+			"endpoint disable acme ep_01M7YRRW6G0000000000000001",
+			"endpoint list acme",
+			"endpoint show acme ep_nothing",
+			"endpoint remove acme ep_01M7YRRW6G0000000000000001",
+			"org remove acme",
+		}},
+		{"event", httpapitest.New(), []string{
+			"org add acme",
+			"event list acme",
+			`event append acme invoice.paid '{"invoice":"in_1"}' --key in_1-paid --source billing`,
+			`event append acme invoice.paid '{"invoice":"in_1"}' --key in_1-paid`,
+			`event append acme lead_won - --workspace berlin --json << {"lead": 7}`,
+			"event append acme task.completed",
+			"event append acme invoice.paid {invoice:1}",
+			"event append acme invoice..paid",
+			"event append acme invoice.paid {} --time 2026-11-20T08:00:00+01:00",
+			"event list acme",
+			"event list acme --workspace berlin --json",
+			"event list acme --limit 2",
+			"event list acme --since yesterday",
+			"event show acme 1",
+			"event show acme 2 --json",
+			"event show acme 99",
+		}},
+		{"delivery", started, []string{
+			"delivery list acme",
+			"delivery list acme --status dead",
+			"delivery list acme --status dead --json --limit 1",
+			"delivery list acme --status lost",
+			"delivery list acme --type nothing",
+			"delivery show acme " + d[0],
+			"delivery show acme " + d[2],
+			"delivery show acme dlv_1",
+			"delivery retry acme",
+			"delivery retry acme --all",
+			"delivery retry acme --status dead --all " + d[0],
+			"delivery retry acme " + d[0],
+			"delivery retry acme --status dead --all",
+			"delivery retry acme --status dead --all",
+			"delivery list acme --json --limit 1",
+		}},
+		{"cursor", stuck(t), []string{
+			"cursor list",
+			"cursor list --json",
+			"cursor show acme",
+			"cursor show acme --json",
+			"cursor show nobody",
+		}},
+		{"cursor-empty", httpapitest.New(), []string{"cursor list", "fsck"}},
+		{"fsck", started, []string{"fsck", "fsck acme --json", "fsck nobody"}},
+		{"fsck-wrong", wrong(t), []string{"fsck", "fsck acme --json"}},
+		{"broken", broken(t), []string{"org list", "fsck"}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			golden(t, "commands/"+c.name+".txt", transcript(t, pretend(t, c.s), c.lines...))
+		})
+	}
+}
+
+// fill gives s an organization with an endpoint, two dead deliveries and a
+// pending one.
+func fill(t *testing.T, s *httpapitest.Service) {
+	t.Helper()
+	ctx := context.Background()
+	if _, err := s.AddOrg(ctx, httpapi.Org{ID: "acme", Payload: "data"}); err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := s.AddEndpoint(ctx, httpapi.NewEndpoint{Org: "acme", URL: "https://hooks.example/in", EventTypes: []string{"*"}}); err != nil {
+		t.Fatal(err)
+	}
+	add := func(types ...string) {
+		t.Helper()
+		for _, typ := range types {
+			if _, err := s.Append(ctx, "acme", []httpapi.NewEvent{{Type: typ, Data: []byte(`{}`), DedupeKey: typ}}); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	add("invoice.paid", "lead_won")
+	s.Attempt("acme", deliver.Outcome{Class: deliver.Timeout, Duration: 10 * time.Second, Error: "no answer in 10s"}, deliver.Pending, deliver.NoReason)
+	s.Attempt("acme", deliver.Outcome{
+		Class: deliver.HTTP5xx, Status: 500, Duration: 35 * time.Millisecond, Truncated: true,
+		Header: http.Header{"Content-Type": {"text/html"}}, Body: []byte("<h1>Oh no\x1b[2J</h1>"),
+	}, deliver.Dead, deliver.Exhausted)
+	add("task.completed")
+}
+
+// deliveryIDs are the ids of fill's deliveries, oldest first.
+func deliveryIDs(t *testing.T, s *httpapitest.Service) (ids []string) {
+	t.Helper()
+	all, _, err := s.Deliveries(context.Background(), "acme", httpapi.DeliveryFilter{}, deliver.Key{}, 10)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, d := range all {
+		ids = append([]string{d.ID(d.Stored)}, ids...)
+	}
+	return ids
+}
+
+func stuck(t *testing.T) *httpapitest.Service {
+	s := httpapitest.New()
+	fill(t, s)
+	s.Missed = []httpapi.Gap{{Gap: cursor.Gap{Incarnation: 1, From: 4, To: 9}, At: httpapitest.Epoch}}
+	s.Rejects = []httpapi.Rejected{{Incarnation: 1, Rejected: fanout.Rejected{
+		Seq: 3, Stored: httpapitest.Epoch, Subject: "events.acme.x", Code: "not_json", Detail: "the payload is not JSON", Data: []byte("<x>"),
+	}}}
+	return s
+}
+
+func wrong(t *testing.T) *httpapitest.Service {
+	s := httpapitest.New()
+	fill(t, s)
+	s.Found = []string{"missing seq 1.2 endpoint 1: somebody was subscribed, and there is no delivery and no reason"}
+	return s
+}
+
+func broken(t *testing.T) *httpapitest.Service {
+	s := httpapitest.New()
+	fill(t, s)
+	s.Err = errors.New("the disk is on fire")
+	return s
+}
+
+func TestNobodyRuns(t *testing.T) {
+	golden(t, "commands/nobody.txt", transcript(t, shortDir(t), "org list", "event append acme a.b", "cursor list --json"))
+}
+
+// Each command has a help with a short text and two examples that name it.
+func TestHelp(t *testing.T) {
+	var all []*cobra.Command
+	var walk func(c *cobra.Command)
+	walk = func(c *cobra.Command) {
+		all = append(all, c)
+		for _, s := range c.Commands() {
+			if !s.Hidden {
+				walk(s)
+			}
+		}
+	}
+	walk((&app{}).command())
+	for _, c := range all {
+		if c.Short == "" {
+			t.Errorf("%s: no short text", c.CommandPath())
+		}
+		examples := strings.Count(c.Example, "  grapnel")
+		if examples != 2 {
+			t.Errorf("%s: %d examples, want 2", c.CommandPath(), examples)
+		}
+		if c.Name() != "grapnel" && strings.Count(c.Example, c.CommandPath()) != 2 {
+			t.Errorf("%s: its examples are of another command:\n%s", c.CommandPath(), c.Example)
+		}
+		if !c.HasParent() {
+			continue
+		}
+		if c.Flags().Lookup("json") == nil && c.InheritedFlags().Lookup("json") == nil {
+			t.Errorf("%s: no --json", c.CommandPath())
+		}
+	}
+}
+
+func TestCompletion(t *testing.T) {
+	s := httpapitest.New()
+	fill(t, s)
+	dir := pretend(t, s)
+	t.Setenv("GRAPNEL_DATA", dir)
+	for _, c := range []struct {
+		args string
+		want string
+	}{
+		{"__complete org show ''", "acme\n:4\n"},
+		{"__complete event append ''", "acme\n:4\n"},
+		{"__complete fsck ''", "acme\n:4\n"},
+		{"__complete org add ''", ":0\n"},
+		{"__complete curs", "cursor\tSee how far each stream is fanned out\n:4\n"},
+	} {
+		var out, errs bytes.Buffer
+		if status := run(t.Context(), words(c.args), strings.NewReader(""), &out, &errs); status != 0 || out.String() != c.want {
+			t.Errorf("%s: status %d, got %q, want %q\n%s", c.args, status, out.String(), c.want, errs.String())
+		}
+	}
+	var script bytes.Buffer
+	if status := run(t.Context(), []string{"completion", "bash"}, nil, &script, &script); status != 0 || !strings.Contains(script.String(), "grapnel") {
+		t.Errorf("completion bash: status %d", status)
+	}
+}
+
+func TestTable(t *testing.T) {
+	tb := &table{columns: []string{"ORG", ">LAG", "STATE"}}
+	tb.add("müller", 7, "live")
+	tb.add("b", 12345, "")
+	var plain, coloured bytes.Buffer
+	tb.print(&plain, false)
+	if diff := cmp.Diff("ORG       LAG  STATE\nmüller      7  live\nb       12345  -\n", plain.String()); diff != "" {
+		t.Errorf("plain (-want +got):\n%s", diff)
+	}
+	tb.print(&coloured, true)
+	if !strings.Contains(coloured.String(), "müller      7  \x1b[32mlive\x1b[0m\n") {
+		t.Errorf("coloured: %q", coloured.String())
+	}
+}
+
+func TestSpan(t *testing.T) {
+	for d, want := range map[time.Duration]string{
+		-time.Second: "0s", 59 * time.Second: "59s", 61 * time.Second: "1m01s", 3*time.Hour + 5*time.Minute: "3h05m", 50 * time.Hour: "2d02h",
+	} {
+		if got := span(d); got != want {
+			t.Errorf("span(%v) = %s, want %s", d, got, want)
+		}
+	}
+}
