@@ -115,7 +115,7 @@ func words(line string) (out []string) {
 
 func TestCommands(t *testing.T) {
 	started := httpapitest.New()
-	fill(t, started)
+	withDeliveries(t, started)
 	d := deliveryIDs(t, started)
 	for _, c := range []struct {
 		name  string
@@ -213,9 +213,9 @@ func TestCommands(t *testing.T) {
 	}
 }
 
-// fill gives s an organization with an endpoint, two dead deliveries and a
+// withDeliveries gives s an organization with an endpoint, two dead deliveries and a
 // pending one.
-func fill(t *testing.T, s *httpapitest.Service) {
+func withDeliveries(t *testing.T, s *httpapitest.Service) {
 	t.Helper()
 	ctx := context.Background()
 	if _, err := s.AddOrg(ctx, httpapi.Org{ID: "acme", Payload: "data"}); err != nil {
@@ -241,7 +241,7 @@ func fill(t *testing.T, s *httpapitest.Service) {
 	add("task.completed")
 }
 
-// deliveryIDs are the ids of fill's deliveries, oldest first.
+// deliveryIDs are the ids of the deliveries that withDeliveries makes, oldest first.
 func deliveryIDs(t *testing.T, s *httpapitest.Service) (ids []string) {
 	t.Helper()
 	all, _, err := s.Deliveries(context.Background(), "acme", httpapi.DeliveryFilter{}, deliver.Key{}, 10)
@@ -256,7 +256,7 @@ func deliveryIDs(t *testing.T, s *httpapitest.Service) (ids []string) {
 
 func stuck(t *testing.T) *httpapitest.Service {
 	s := httpapitest.New()
-	fill(t, s)
+	withDeliveries(t, s)
 	s.Missed = []httpapi.Gap{{Gap: cursor.Gap{Incarnation: 1, From: 4, To: 9}, At: httpapitest.Epoch}}
 	s.Rejects = []httpapi.Rejected{{Incarnation: 1, Rejected: fanout.Rejected{
 		Seq: 3, Stored: httpapitest.Epoch, Subject: "events.acme.x", Code: "not_json", Detail: "the payload is not JSON", Data: []byte("<x>"),
@@ -266,14 +266,14 @@ func stuck(t *testing.T) *httpapitest.Service {
 
 func wrong(t *testing.T) *httpapitest.Service {
 	s := httpapitest.New()
-	fill(t, s)
+	withDeliveries(t, s)
 	s.Found = []string{"missing seq 1.2 endpoint 1: somebody was subscribed, and there is no delivery and no reason"}
 	return s
 }
 
 func broken(t *testing.T) *httpapitest.Service {
 	s := httpapitest.New()
-	fill(t, s)
+	withDeliveries(t, s)
 	s.Err = errors.New("the disk is on fire")
 	return s
 }
@@ -317,7 +317,7 @@ func TestHelp(t *testing.T) {
 
 func TestCompletion(t *testing.T) {
 	s := httpapitest.New()
-	fill(t, s)
+	withDeliveries(t, s)
 	dir := pretend(t, s)
 	t.Setenv("GRAPNEL_DATA", dir)
 	for _, c := range []struct {
