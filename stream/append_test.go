@@ -247,13 +247,13 @@ func BenchmarkAppend(b *testing.B) {
 				}
 			}
 		})
-		b.Run("sync="+mode.name+"/batch256", func(b *testing.B) {
-			n := 0
-			for b.Loop() {
-				fill(b, c, "acme", 256)
-				n += 256
-			}
-			b.ReportMetric(float64(n)/b.Elapsed().Seconds(), "msg/s")
-		})
+		for _, size := range []int{256, 1000} {
+			b.Run(fmt.Sprintf("sync=%s/batch%d", mode.name, size), func(b *testing.B) {
+				for b.Loop() {
+					fill(b, c, "acme", size, size)
+				}
+				b.ReportMetric(float64(b.N*size)/b.Elapsed().Seconds(), "msg/s")
+			})
+		}
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -157,13 +158,7 @@ func TestCreateAdopts(t *testing.T) {
 func TestFind(t *testing.T) {
 	b := newBroker(t)
 	_, js := b.raw(t)
-	const orgs = 1000
-	want := make(map[string]stream.Seq)
-	for i := range orgs {
-		org := fmt.Sprintf("org-%d", i)
-		b.create(t, org)
-		want[org] = 0
-	}
+	want := createMany(t, b.Client, 1000)
 	for _, name := range []string{"LEGACY", "EVENTS_not a name", "OTHER_acme"} {
 		js.CreateStream(t.Context(), jetstream.StreamConfig{Name: name, Subjects: []string{name + ".x"}})
 	}
@@ -206,11 +201,34 @@ func TestFindNothing(t *testing.T) {
 	}
 }
 
+// createMany makes n streams, eight at a time, and returns their orgs.
+func createMany(t testing.TB, c *stream.Client, n int) map[string]stream.Seq {
+	t.Helper()
+	orgs := make(map[string]stream.Seq, n)
+	next := make(chan string)
+	var wg sync.WaitGroup
+	for range 8 {
+		wg.Go(func() {
+			for org := range next {
+				if _, err := c.Create(t.Context(), stream.OrgStream{Org: org}); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	for i := range n {
+		org := fmt.Sprintf("org-%d", i)
+		orgs[org] = 0
+		next <- org
+	}
+	close(next)
+	wg.Wait()
+	return orgs
+}
+
 func BenchmarkFind10k(b *testing.B) {
 	br := newBroker(b)
-	for i := range 10_000 {
-		br.create(b, fmt.Sprintf("org-%d", i))
-	}
+	createMany(b, br.Client, 10_000)
 	for b.Loop() {
 		n := 0
 		for _, err := range br.Find(b.Context()) {
@@ -223,4 +241,28 @@ func BenchmarkFind10k(b *testing.B) {
 			b.Fatalf("found %d", n)
 		}
 	}
+}
+
+// Start and stop with 10,000 streams; recovery is most of it.
+func BenchmarkStartServer10k(b *testing.B) {
+	dir := b.TempDir()
+	s := serve(b, stream.ServerOptions{Dir: dir})
+	createMany(b, connect(b, stream.Options{Server: s}), 10_000)
+	s.Close()
+	var health time.Duration
+	for b.Loop() {
+		s, err := stream.StartServer(b.Context(), stream.ServerOptions{Dir: dir, Listen: "off", Progress: func(r stream.Recovery) {
+			b.Logf("restored %d of %d after %s", r.Restored, r.Streams, r.Elapsed)
+		}})
+		if err != nil {
+			b.Fatal(err)
+		}
+		began := time.Now()
+		if err := s.Health(); err != nil {
+			b.Error(err)
+		}
+		health += time.Since(began)
+		s.Close()
+	}
+	b.ReportMetric(float64(health.Milliseconds())/float64(b.N), "ms/health")
 }

@@ -347,14 +347,14 @@ func BenchmarkRead(b *testing.B) {
 		b.Run(fmt.Sprintf("batched/%d", batch), func(b *testing.B) { // with the headers of atomic batches
 			br := newBroker(b)
 			br.create(b, "acme")
-			fill(b, br.Client, "acme", stored)
+			fill(b, br.Client, "acme", stored, 1000)
 			read(b, br, batch)
 		})
 	}
 	b.Run("end", func(b *testing.B) {
 		br := newBroker(b)
 		br.create(b, "acme")
-		fill(b, br.Client, "acme", 1000)
+		fill(b, br.Client, "acme", 1000, 1000)
 		b.ReportAllocs()
 		for b.Loop() {
 			if msgs, _, err := br.Read(b.Context(), "EVENTS_acme", 1001, 256); len(msgs) > 0 || err != nil {
@@ -365,11 +365,11 @@ func BenchmarkRead(b *testing.B) {
 }
 
 // fill appends n events of 1 KiB in batches.
-func fill(t testing.TB, c *stream.Client, org string, n int) {
+func fill(t testing.TB, c *stream.Client, org string, n, size int) {
 	t.Helper()
 	data := fmt.Appendf(nil, `{"x":"%s"}`, strings.Repeat("x", 1<<10-8))
 	for n > 0 {
-		batch := make([]stream.Append, min(n, 256))
+		batch := make([]stream.Append, min(n, size))
 		for i := range batch {
 			batch[i] = stream.Append{Type: "invoice.paid", Data: data}
 		}
