@@ -267,27 +267,32 @@ func create(ctx context.Context, path string, ms []migration, failpoint func(str
 			return err
 		}
 	}
-	// SQLite gives the log the mode of the database, so this sets all of them.
-	f, err := os.OpenFile(draft, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
-	if err != nil {
-		return err
-	}
-	if err := f.Close(); err != nil {
-		return err
-	}
-	db := openDB(draft, "rw", 1, []string{"PRAGMA journal_mode = WAL", "PRAGMA synchronous = FULL"})
-	c, err := db.Conn(ctx)
-	if err != nil {
-		return errors.Join(err, db.Close())
-	}
-	err = migrate(ctx, c, ms, failpoint)
-	if err = errors.Join(err, c.Close(), db.Close()); err != nil {
+	if err := makeDraft(ctx, draft, ms, failpoint); err != nil {
 		return err
 	}
 	if err := os.Rename(draft, path); err != nil {
 		return err
 	}
 	return syncDir(filepath.Dir(path))
+}
+
+func makeDraft(ctx context.Context, path string, ms []migration, failpoint func(string)) (err error) {
+	// SQLite gives the log the mode of the database, so this sets all of them.
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
+	if err != nil {
+		return err
+	}
+	if err := f.Close(); err != nil {
+		return err
+	}
+	db := openDB(path, "rw", 1, []string{"PRAGMA journal_mode = WAL", "PRAGMA synchronous = FULL"})
+	defer func() { err = errors.Join(err, db.Close()) }()
+	c, err := db.Conn(ctx)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, c.Close()) }()
+	return migrate(ctx, c, ms, failpoint)
 }
 
 func syncDir(dir string) error {
