@@ -38,7 +38,7 @@ func (a *api) cursors() {
 			if err := in.after("cursor", "%s", &after); err != nil {
 				return nil, err
 			}
-			found, err := a.svc.Cursors(ctx, after, in.Limit+1)
+			found, err := a.svc.Cursors(ctx, after, in.more())
 			if err != nil {
 				return nil, err
 			}
@@ -51,7 +51,7 @@ func (a *api) cursors() {
 			if err != nil {
 				return nil, err
 			}
-			found, err := a.svc.Gaps(ctx, in.Org, before, in.Limit+1)
+			found, err := a.svc.Gaps(ctx, in.Org, before, in.more())
 			if err != nil {
 				return nil, err
 			}
@@ -66,7 +66,7 @@ func (a *api) cursors() {
 			if err != nil {
 				return nil, err
 			}
-			found, err := a.svc.Rejected(ctx, in.Org, before, in.Limit+1)
+			found, err := a.svc.Rejected(ctx, in.Org, before, in.more())
 			if err != nil {
 				return nil, err
 			}

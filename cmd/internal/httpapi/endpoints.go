@@ -39,7 +39,7 @@ func (a *api) endpoints() {
 			if err := in.after("endpoint", "%s", &after); err != nil {
 				return nil, err
 			}
-			found, err := a.svc.Endpoints(ctx, in.Org, after, in.Limit+1)
+			found, err := a.svc.Endpoints(ctx, in.Org, after, in.more())
 			if err != nil {
 				return nil, err
 			}

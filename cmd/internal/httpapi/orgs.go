@@ -34,7 +34,7 @@ func (a *api) orgs() {
 			if err := in.after("org", "%s", &after); err != nil {
 				return nil, err
 			}
-			all, err := a.svc.Orgs(ctx, after, in.Limit+1)
+			all, err := a.svc.Orgs(ctx, after, in.more())
 			if err != nil {
 				return nil, err
 			}

@@ -38,11 +38,18 @@ func cursorAt(list, format string, place ...any) *string {
 	return &s
 }
 
-// listed is the answer of a list of which limit+1 were asked for: one more than
-// the page holds says that there is a next one, after the place of the last.
+// maxLimit is the most that a page holds, and that a Service is asked for.
+const maxLimit = 250
+
+// more is how many to ask for, to learn whether there is a next page.
+func (p Page) more() int { return min(p.Limit+1, maxLimit) }
+
+// listed is the answer of a list of which page.more() were asked for: one more
+// than the page holds says that there is a next one, after the place of the
+// last. After a full page of the largest size there may be none.
 func listed[T, B any](all []T, limit int, shape func(T) B, next func(last T) *string) *answer[List[B]] {
 	out := &answer[List[B]]{Body: List[B]{Data: shaped(all[:min(len(all), limit)], shape)}}
-	if len(all) > limit {
+	if len(all) > limit || len(all) == maxLimit {
 		out.Body.NextCursor = next(all[limit-1])
 	}
 	return out

@@ -38,7 +38,7 @@ func (e *Invalid) Error() string { return e.Field + ": " + e.Detail }
 // Implementations are safe for concurrent use. Every write is durable when it
 // returns nil. Ids have been checked for their form; an org that does not
 // exist is an error that wraps [fanout.ErrNoOrg], and another org's thing is
-// ErrNotFound. Limits are at least 1. The strings and times of arguments are
+// ErrNotFound. Limits are from 1 to 250. The strings and times of arguments are
 // zero when the caller left them out.
 type Service interface {
 	// AddOrg makes an organization and its stream. It wraps ErrExists.
