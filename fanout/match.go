@@ -139,6 +139,15 @@ func (s *Set) collect(lists [][]span, stem, workspace string) [][]span {
 	return lists
 }
 
+// MatchType reports whether an event of type typ matches a legal pattern.
+func MatchType(pattern, typ string) bool {
+	stem, wild := strings.CutSuffix(pattern, "*")
+	if !wild {
+		return pattern == typ
+	}
+	return strings.HasPrefix(typ, stem) // "invoice." or, of every type, ""
+}
+
 // CheckPattern says why nobody can subscribe to p, or nil. Legal are an event
 // type (invoice.paid), every type (*), and a prefix that ends at a dot
 // (invoice.*): any type below it, at any depth, but not invoice itself

@@ -74,6 +74,13 @@ func (c *Client) Append(ctx context.Context, org string, a Append) (Ack, error) 
 	return Ack{Seq: ack.Seq, Duplicate: ack.Duplicate}, nil
 }
 
+// Check says why an event cannot be appended, by a *Rejected, without sending
+// anything.
+func (c *Client) Check(org string, a Append) error {
+	_, err := c.message(org, a)
+	return err
+}
+
 // AppendBatch stores up to MaxAppendBatch events in their order, all or none,
 // with few flushes to the disk: the way to append many. Events that the stream has
 // already (by dedupe key) are not stored again, and neither is the second of two with one

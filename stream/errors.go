@@ -7,4 +7,6 @@ var (
 	ErrNoStream = errors.New("stream does not exist")
 	// ErrUnavailable: the broker does not answer; the same call may succeed later.
 	ErrUnavailable = errors.New("broker does not answer")
+	// ErrConflict: a subject that the stream should bind belongs to another.
+	ErrConflict = errors.New("subject is taken")
 )

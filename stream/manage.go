@@ -457,7 +457,7 @@ func (c *Client) explain(ctx context.Context, err error, name string, subjects [
 			}
 			for _, other := range out.Streams {
 				if other != name {
-					return fmt.Errorf("subject %s belongs to stream %s: take it from that stream, remove the stream, or choose another subject or organization id", s, other)
+					return fmt.Errorf("%w: %s belongs to stream %s: take it from that stream, remove the stream, or choose another subject or organization id", ErrConflict, s, other)
 				}
 			}
 		}

@@ -63,6 +63,7 @@ type daemon struct {
 	sender *deliver.Sender
 	lanes  *deliver.Lanes
 	loop   *fanout.Loop
+	making sync.Mutex // held from an organization's stream to its row: until then the stream looks like somebody else's
 
 	registry *prometheus.Registry
 	metrics  *metrics
@@ -99,7 +100,7 @@ func openDaemon(ctx context.Context, o daemonOptions) (_ *daemon, err error) {
 		}
 	}()
 	d.store, err = sqlite.Open(ctx, sqlite.Options{
-		Dir: o.Data, Log: o.Log, Gated: d.planGated, Failpoint: o.Failpoint, Synchronous: o.Synchronous,
+		Dir: o.Data, Log: o.Log, Names: d.names, Gated: d.planGated, Failpoint: o.Failpoint, Synchronous: o.Synchronous,
 	})
 	if err != nil {
 		return nil, err
@@ -221,7 +222,7 @@ func (d *daemon) fanOut(ctx context.Context) error {
 
 // endpointChanged keeps the lanes in step with the books.
 func (d *daemon) endpointChanged(ep deliver.Endpoint) {
-	if ep.DisabledReason == sqlite.Removed {
+	if ep.DisabledReason == deliver.DisabledRemoved {
 		d.lanes.Remove(ep.Row)
 		return
 	}
@@ -330,16 +331,30 @@ func (d *daemon) adopt(ctx context.Context) error {
 		if !ok || known[org] || stream.CheckOrg(org) != nil {
 			continue
 		}
-		if _, err := d.broker.Create(ctx, stream.OrgStream{Org: org}); err != nil {
-			d.log.Error("stream looks like an organization's but cannot be used", "stream", st.Name, "error", err)
-			continue
-		}
-		if _, err := d.store.AddOrg(ctx, sqlite.Org{ID: org, Payload: stream.PayloadData}); err != nil && !errors.Is(err, sqlite.ErrExists) {
+		if err := d.take(ctx, org, st.Name); err != nil {
 			return err
 		}
-		d.log.Info("found the stream of an organization", "org", org, "stream", st.Name)
-		d.loop.Add(org)
 	}
+	return nil
+}
+
+// take adds the organization of a stream that was found, unless it has been
+// added meanwhile.
+func (d *daemon) take(ctx context.Context, org, name string) error {
+	d.making.Lock()
+	defer d.making.Unlock()
+	if _, err := d.store.GetOrg(ctx, org); err == nil {
+		return nil
+	}
+	if _, err := d.broker.Create(ctx, stream.OrgStream{Org: org}); err != nil {
+		d.log.Error("stream looks like an organization's but cannot be used", "stream", name, "error", err)
+		return nil
+	}
+	if _, err := d.store.AddOrg(ctx, sqlite.Org{ID: org, Payload: stream.PayloadData}); err != nil {
+		return err
+	}
+	d.log.Info("found the stream of an organization", "org", org, "stream", name)
+	d.loop.Add(org)
 	return nil
 }
 

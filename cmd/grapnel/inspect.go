@@ -53,24 +53,13 @@ func (d *daemon) Cursors(ctx context.Context, after string, limit int) ([]httpap
 func (d *daemon) cursor(ctx context.Context, c sqlite.Cursor) (httpapi.Cursor, error) {
 	shown := httpapi.Cursor{
 		Position: c.Position, UpdatedAt: c.UpdatedAt,
-		Pending: c.Pending, Due: c.Due, Dead: c.Dead, Rejected: int64(c.Rejected),
+		Pending: c.Pending, Due: c.Due, Dead: c.Dead, Rejected: int64(c.Rejected), Gaps: int64(c.Gaps),
 		State: "live",
 	}
 	if shown.Stream == "" {
 		shown.Stream = d.names.Stream(c.Org)
 	}
 	status, _ := d.loop.Status(c.Org)
-	gapped := false
-	if c.GapEvents > 0 {
-		gaps, err := d.store.Gaps(ctx, c.Org)
-		if err != nil {
-			return shown, answered(err)
-		}
-		shown.Gaps = int64(len(gaps))
-		for _, g := range gaps {
-			gapped = gapped || time.Since(g.At) < recently
-		}
-	}
 	st, err := d.broker.State(ctx, shown.Stream)
 	missing := errors.Is(err, stream.ErrNoStream)
 	if err == nil {
@@ -89,7 +78,7 @@ func (d *daemon) cursor(ctx context.Context, c sqlite.Cursor) (httpapi.Cursor, e
 		shown.State = "gated"
 	case shown.Lag > 0 && shown.Age > behindAfter:
 		shown.State = "behind"
-	case gapped:
+	case !c.GapAt.IsZero() && time.Since(c.GapAt) < recently:
 		shown.State = "gap"
 	}
 	return shown, nil
@@ -111,6 +100,32 @@ func (d *daemon) gated(org string) bool {
 	}
 	o, err := d.store.Org(context.Background(), org)
 	return err == nil && o.Gated
+}
+
+// Gaps lists ranges of sequences that were gone, newest first.
+func (d *daemon) Gaps(ctx context.Context, org string, before httpapi.Place, limit int) ([]httpapi.Gap, error) {
+	gaps, err := d.store.ListGaps(ctx, org, sqlite.Place(before), limit)
+	if err != nil {
+		return nil, answered(err)
+	}
+	var page []httpapi.Gap
+	for _, g := range gaps {
+		page = append(page, httpapi.Gap(g))
+	}
+	return page, nil
+}
+
+// Rejected lists messages that were no events, newest first.
+func (d *daemon) Rejected(ctx context.Context, org string, before httpapi.Place, limit int) ([]httpapi.Rejected, error) {
+	rejected, err := d.store.ListRejected(ctx, org, sqlite.Place(before), limit)
+	if err != nil {
+		return nil, answered(err)
+	}
+	var page []httpapi.Rejected
+	for _, r := range rejected {
+		page = append(page, httpapi.Rejected{Incarnation: r.Incarnation, Rejected: r.Rejected})
+	}
+	return page, nil
 }
 
 // Fsck reads the streams again and proves the books.
@@ -146,11 +161,11 @@ func (d *daemon) check(ctx context.Context, org string) (fanout.Report, error) {
 	if err != nil {
 		return fanout.Report{}, err
 	}
-	books, done, err := d.store.Audit(ctx, org)
+	books, err := d.store.Audit(ctx, org)
 	if err != nil {
 		return fanout.Report{}, answered(err)
 	}
-	defer done()
+	defer books.Close()
 	return fanout.Check(ctx, d.broker, dec, books, nil)
 }
 

@@ -40,6 +40,8 @@ func (d *daemon) AddOrg(ctx context.Context, o httpapi.Org) (httpapi.Org, error)
 	if err := d.checkPlan(o.Plan); err != nil {
 		return httpapi.Org{}, err
 	}
+	d.making.Lock()
+	defer d.making.Unlock()
 	if _, err := d.store.GetOrg(ctx, o.ID); err == nil {
 		return httpapi.Org{}, fmt.Errorf("organization %s: %w", o.ID, httpapi.ErrExists)
 	}
@@ -161,6 +163,10 @@ func (d *daemon) RemoveOrg(ctx context.Context, org string) error {
 		d.loop.Add(org)
 		return answered(err)
 	}
+	// A stream that stayed would be found again, and adopted as a new org.
+	if err := d.broker.Remove(ctx, org); err != nil && !errors.Is(err, stream.ErrNoStream) {
+		return fmt.Errorf("organization %s was removed, but not its stream: %w", org, err)
+	}
 	return nil
 }
 
@@ -183,7 +189,7 @@ func (d *daemon) AddEndpoint(ctx context.Context, e httpapi.NewEndpoint) (delive
 		Secrets: []sign.Secret{secret}, Timeout: e.Timeout, Retry: e.Retry, Concurrency: e.Concurrency,
 	}
 	if e.Disabled {
-		ep.DisabledReason = "manual"
+		ep.DisabledReason = deliver.DisabledManual
 	}
 	if err := d.checkEndpoint(&ep); err != nil {
 		return deliver.Endpoint{}, "", err
@@ -197,12 +203,13 @@ func (d *daemon) AddEndpoint(ctx context.Context, e httpapi.NewEndpoint) (delive
 
 // checkEndpoint checks what only the daemon knows, and makes the URL canonical.
 func (d *daemon) checkEndpoint(ep *deliver.Endpoint) error {
-	canonical, err := deliver.CheckURL(ep.URL, d.cfg.AllowHTTP)
+	canonical, err := d.guard.CheckURL(ep.URL, d.cfg.AllowHTTP)
 	if err != nil {
-		return &httpapi.Invalid{Field: "url", Detail: err.Error()}
-	}
-	if err := d.guard.CheckURL(canonical); err != nil {
-		return &httpapi.Invalid{Field: "url", Detail: err.Error() + ": an operator can allow a network with --allow-network"}
+		detail := strings.TrimPrefix(err.Error(), "url: ")
+		if errors.Is(err, deliver.ErrBlocked) {
+			detail += ": an operator can allow a network with --allow-network"
+		}
+		return &httpapi.Invalid{Field: "url", Detail: detail}
 	}
 	ep.URL = canonical
 	for i, p := range ep.EventTypes {
@@ -270,7 +277,7 @@ func (d *daemon) ChangeEndpoint(ctx context.Context, org, id string, c httpapi.E
 	switch {
 	case c.Disabled == nil || *c.Disabled == !e.Enabled():
 	case *c.Disabled:
-		e, err = d.store.DisableEndpoint(ctx, org, id, "manual")
+		e, err = d.store.DisableEndpoint(ctx, org, id, deliver.DisabledManual)
 	default:
 		e, err = d.store.EnableEndpoint(ctx, org, id)
 	}
@@ -302,13 +309,8 @@ func (d *daemon) Append(ctx context.Context, org string, events []httpapi.NewEve
 			// What comes by the API is plain data, whatever the publishers send.
 			batch[i].Payload = stream.PayloadData
 		}
-		if err := batch[i].Check(d.maxData()); err != nil {
-			name := "data"
-			var bad *stream.FieldError
-			if errors.As(err, &bad) {
-				name = bad.Field
-			}
-			return nil, &httpapi.Invalid{Field: field(i, name), Detail: err.Error()}
+		if err := d.broker.Check(org, batch[i]); err != nil {
+			return nil, &httpapi.Invalid{Field: field(i, appendField(batch[i], err)), Detail: err.Error()}
 		}
 	}
 	acks := make([]stream.Ack, 0, len(batch))
@@ -333,6 +335,24 @@ func (d *daemon) Append(ctx context.Context, org string, events []httpapi.NewEve
 		}
 	}
 	return answer, nil
+}
+
+// appendField is the field of the API that an event was refused for.
+func appendField(a stream.Append, err error) string {
+	var why *stream.Rejected
+	switch {
+	case !errors.As(err, &why):
+		return "org"
+	case why.Code == stream.CodeBadType, why.Code == stream.CodeBadSubject:
+		return "type"
+	case why.Code != stream.CodeBadHeader:
+		return "data"
+	case stream.CheckDedupeKey(a.DedupeKey) != nil && a.DedupeKey != "":
+		return "dedupe_key"
+	case a.Workspace != "" && stream.CheckWorkspace(a.Workspace) != nil:
+		return "workspace_id"
+	}
+	return "schema_version"
 }
 
 const (
