@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"time"
 
 	"github.com/grapnel-hooks/grapnel/cursor"
 	"github.com/grapnel-hooks/grapnel/stream"
@@ -148,16 +149,19 @@ func (c *checker) comparable(ctx context.Context, log cursor.Log) (bool, error) 
 	if c.pos.Seq == 0 {
 		return true, nil
 	}
-	if !st.Created.Equal(c.pos.Created) || st.Last < c.pos.Seq {
+	if !st.Created.Equal(c.pos.Created) || st.Last < c.pos.Seq || st.Last == c.pos.Seq && !c.anchored(st.LastTime) {
 		return false, nil
 	}
 	msgs, _, err := log.Read(ctx, c.pos.Stream, c.pos.Seq, 1)
 	if err != nil {
 		return false, err
 	}
-	moved := len(msgs) > 0 && msgs[0].Seq == c.pos.Seq &&
-		!c.pos.Anchor.IsZero() && !msgs[0].Time.Equal(c.pos.Anchor)
-	return !moved, nil
+	return len(msgs) == 0 || msgs[0].Seq != c.pos.Seq || c.anchored(msgs[0].Time), nil
+}
+
+// anchored reports whether a message at the position may have been stored then.
+func (c *checker) anchored(stored time.Time) bool {
+	return c.pos.Anchor.IsZero() || c.pos.Anchor.Equal(stored)
 }
 
 // messages walks the stream up to the position.
@@ -170,6 +174,9 @@ func (c *checker) messages(ctx context.Context, log cursor.Log) error {
 		for _, m := range msgs {
 			if m.Seq > c.pos.Seq {
 				return nil
+			}
+			if m.Seq == c.pos.Seq && !c.anchored(m.Time) {
+				return fmt.Errorf("%s was rolled back meanwhile: %w", c.pos.Stream, stream.ErrUnavailable)
 			}
 			if err := c.message(ctx, m); err != nil {
 				return err

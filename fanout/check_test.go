@@ -313,6 +313,11 @@ func TestCheckWithoutItsStream(t *testing.T) {
 		{"there is none", func(w *world) { w.log.Delete(acmeStream) }},
 		{"made anew", func(w *world) { w.log.Delete(acmeStream); w.log.Create(acmeStream) }},
 		{"rolled back", func(w *world) { w.log.Rollback(acmeStream, 5) }},
+		{"rolled back and filled to the same length", func(w *world) {
+			w.books.pos.Anchor = noon.Add(9)
+			w.log.Rollback(acmeStream, 8)
+			w.log.Append("events.acme.a", nil, []byte("{}"))
+		}},
 		{"rolled back and filled again", func(w *world) {
 			w.books.pos.Anchor = noon.Add(9)
 			w.log.Rollback(acmeStream, 5)
