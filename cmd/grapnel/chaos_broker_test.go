@@ -37,12 +37,12 @@ func (b *broker) stop() {
 }
 
 // setStageBeside starts a broker, and a daemon that uses it. The daemon's data
-// is in dir, "" for a directory of its own.
-func setStageBeside(ctx context.Context, t *testing.T, bin, dir string, hooks []*hook) (stage, *broker, daemonOptions) {
+// is on the disk, if there is one, else in a directory of its own.
+func setStageBeside(ctx context.Context, t *testing.T, bin string, d *disk, hooks []*hook) (stage, *broker, daemonOptions) {
 	t.Helper()
 	v := newVictim(t, bin)
-	if dir != "" {
-		v.move(dir)
+	if d != nil {
+		v.move(d)
 	}
 	b := &broker{options: stream.ServerOptions{
 		Dir: filepath.Join(t.TempDir(), "nats"), Listen: v.nats, Log: slog.New(slog.DiscardHandler),
@@ -66,7 +66,7 @@ func setStageBeside(ctx context.Context, t *testing.T, bin, dir string, hooks []
 func testBrokerAway(t *testing.T, bin string) {
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
-	s, b, options := setStageBeside(ctx, t, bin, "", []*hook{
+	s, b, options := setStageBeside(ctx, t, bin, nil, []*hook{
 		{name: "well", org: "acme", types: []string{"*"}, attempts: 50},
 		{name: "moody", org: "acme", types: []string{"*"}, attempts: 50, moods: mixed(100, 300, 0, 0)},
 		{name: "down", org: "acme", types: []string{"*"}, attempts: 50, moods: mixed(0, 1000, 0, 0)},
@@ -110,7 +110,7 @@ func testBrokerAway(t *testing.T, bin string) {
 	eventually(ctx, t, "events of the time after", func() bool { return s.p.acked() >= want })
 	enough()
 	publishing.Wait()
-	drain(ctx, t, s.v, s.r)
+	drain(ctx, t, s.v, s.r, s.p)
 	fsck(ctx, t, s.v)
 	s.v.stop(ctx, l)
 	q := inquest{t: t, v: s.v, r: s.r, sent: s.p.publications()}

@@ -5,6 +5,7 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"log/slog"
 	"slices"
 	"strings"
@@ -108,10 +109,21 @@ func (q *inquest) check(ctx context.Context, d *daemon, org string) {
 	if err != nil {
 		q.t.Fatal(err)
 	}
+	rows := map[string]int64{} // by hook
+	for _, h := range q.r.hooks {
+		if h.org != org {
+			continue
+		}
+		ep, err := d.Endpoint(ctx, org, h.id)
+		if err != nil {
+			q.wrong("endpoint %s of hook %s was acknowledged: %v", h.id, h.name, err)
+		}
+		rows[h.name] = ep.Row
+	}
 	ledger := fanout.Ledger{Seen: map[fanout.Receipt]fanout.Tally{}}
 	for p, calls := range q.calls {
-		h := q.r.hooks[p.hook]
-		if h.org != org {
+		row, ours := rows[p.hook]
+		if !ours {
 			continue
 		}
 		id, err := stream.ParseID(p.id)
@@ -125,9 +137,9 @@ func (q *inquest) check(ctx context.Context, d *daemon, org string) {
 				tally.Succeeded++
 			}
 		}
-		ledger.Seen[fanout.Receipt{Endpoint: h.row, ID: id}] = tally
+		ledger.Seen[fanout.Receipt{Endpoint: row, ID: id}] = tally
 	}
-	report, err := fanout.Check(ctx, d.broker, books, dec, &ledger)
+	report, err := fanout.Check(ctx, d.broker, dec, books, &ledger)
 	if err != nil {
 		q.t.Fatal(err)
 	}
@@ -314,7 +326,7 @@ func (q *inquest) body(pub *publication) {
 	}
 	if got.ID != id || got.Type != pub.typ || got.Organization != pub.org || got.Workspace != pub.workspace ||
 		got.Key != pub.key || string(got.Data) != pub.data {
-		q.wrong("%s: sent %+v, received %s", id, *pub, text)
+		q.wrong("%s: sent %.200s, received %.200s", id, fmt.Sprintf("%+v", *pub), text)
 	}
 }
 

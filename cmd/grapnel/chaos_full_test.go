@@ -12,6 +12,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -28,8 +29,8 @@ import (
 func testDiskFull(t *testing.T, bin string) {
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
-	disk := smallDisk(ctx, t, 16)
-	s, _, options := setStageBeside(ctx, t, bin, filepath.Join(disk, "data"), []*hook{
+	d := smallDisk(ctx, t, 16)
+	s, _, options := setStageBeside(ctx, t, bin, d, []*hook{
 		{name: "well", org: "acme", types: []string{"*"}, attempts: 50},
 		{name: "moody", org: "acme", types: []string{"*"}, attempts: 50, moods: mixed(100, 300, 0, 0)},
 	})
@@ -40,7 +41,7 @@ func testDiskFull(t *testing.T, bin string) {
 	publishing.Go(func() { s.p.publish(ctx, stop) })
 	eventually(ctx, t, "deliveries", func() bool { return s.r.accepted() >= 50 })
 
-	ballast := filepath.Join(disk, "ballast")
+	ballast := filepath.Join(d.outside, "ballast")
 	fill(t, ballast)
 	eventually(ctx, t, "readyz to say that the disk is full", func() bool {
 		status, _ := s.v.get(ctx, "/readyz")
@@ -81,16 +82,25 @@ func testDiskFull(t *testing.T, bin string) {
 	stopped()
 	publishing.Wait()
 	s.r.relent()
-	drain(ctx, t, s.v, s.r)
+	drain(ctx, t, s.v, s.r, s.p)
 	fsck(ctx, t, s.v)
 	s.v.stop(ctx, l)
+	s.v.rescue()
 	q := inquest{t: t, v: s.v, r: s.r, sent: s.p.publications()}
 	q.find(ctx, options)
 }
 
-// smallDisk mounts a tmpfs of that many MiB in a mount namespace of its own and
-// returns its path, which leads through the process that keeps it.
-func smallDisk(ctx context.Context, t *testing.T, size int) string {
+// disk is a small file system that only the processes of one mount namespace
+// have. SQLite resolves the path that leads there from outside to one that does not,
+// so the daemon has to run inside.
+type disk struct {
+	inside  string
+	outside string   // through the process that keeps it
+	enter   []string // runs a command inside
+}
+
+// smallDisk makes one of that many MiB.
+func smallDisk(ctx context.Context, t *testing.T, size int) *disk {
 	t.Helper()
 	if runtime.GOOS != "linux" {
 		t.Skip("needs Linux's mount namespaces")
@@ -114,14 +124,21 @@ func smallDisk(ctx context.Context, t *testing.T, size int) string {
 		keeper.Wait()
 	})
 	line, err := bufio.NewReader(stdout).ReadString('\n')
-	disk := fmt.Sprintf("/proc/%d/root%s", keeper.Process.Pid, dir)
+	pid := strconv.Itoa(keeper.Process.Pid)
+	d := &disk{
+		inside: dir, outside: "/proc/" + pid + "/root" + dir,
+		enter: []string{"nsenter", "--target", pid, "--user", "--mount", "--preserve-credentials"},
+	}
 	if err == nil {
-		_, err = os.ReadDir(disk)
+		err = exec.Command(d.enter[0], append(d.enter[1:], "mkdir", dir+"/data")...).Run()
+	}
+	if err == nil {
+		_, err = os.ReadDir(d.outside + "/data")
 	}
 	if err != nil {
 		t.Skipf("no file system of its own is to be had here: %q, %v", line, err)
 	}
-	return disk
+	return d
 }
 
 // fill leaves no byte free.
@@ -141,10 +158,20 @@ func fill(t *testing.T, name string) {
 	}
 }
 
-// move puts the data elsewhere, before the first start.
-func (v *victim) move(dir string) {
+// move puts the data on the disk, before the first start.
+func (v *victim) move(d *disk) {
 	v.client.Close()
-	v.dir, v.client = dir, client.New(dir)
+	v.dir, v.inside, v.wrap = d.outside+"/data", d.inside+"/data", d.enter
+	v.client = client.New(v.dir)
+}
+
+// rescue copies the books of a daemon that has stopped to where everybody can
+// read them.
+func (v *victim) rescue() {
+	v.t.Helper()
+	to := filepath.Join(v.t.TempDir(), "rescued")
+	copyBooks(v.t, to, v.dir)
+	v.dir = to
 }
 
 // whyNotReady asks the operator's socket for the detail that the public

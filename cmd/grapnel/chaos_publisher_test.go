@@ -33,10 +33,15 @@ type publisher struct {
 	rnd   *rand.Rand
 	every time.Duration
 	orgs  []string
+	n     int // messages so far
 
 	mu   sync.Mutex
 	made []publication
 }
+
+// ackWithin is when a message is appended again. An ack that was on its way
+// when the broker died never comes.
+const ackWithin = 300 * time.Millisecond
 
 // connect never gives up: the daemon's broker dies with it.
 func connect(t *testing.T, url string) jetstream.JetStream {
@@ -58,8 +63,8 @@ func connect(t *testing.T, url string) jetstream.JetStream {
 // publish appends until stop ends, then returns. Each event with a key is
 // repeated until it is acknowledged, as long as ctx allows.
 func (p *publisher) publish(ctx, stop context.Context) {
-	for n := 0; stop.Err() == nil; n++ {
-		pub := p.next(n)
+	for ; stop.Err() == nil; p.n++ {
+		pub := p.next(p.n)
 		m := p.message(pub)
 		if pub.key == "" {
 			p.try(ctx, &pub, m) // once: repeated, it would be another event
@@ -126,7 +131,7 @@ func (p *publisher) again(ctx context.Context, pub publication) {
 
 // try appends once, and reports whether that was acknowledged.
 func (p *publisher) try(ctx context.Context, pub *publication, m *nats.Msg) bool {
-	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
+	ctx, cancel := context.WithTimeout(ctx, ackWithin)
 	defer cancel()
 	ack, err := p.js.PublishMsg(ctx, m, jetstream.WithRetryAttempts(0))
 	if err != nil {
@@ -147,6 +152,16 @@ func (p *publisher) publications() []publication {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return append([]publication{}, p.made...)
+}
+
+// newest is the highest sequence of the org that was acknowledged.
+func (p *publisher) newest(org string) (seq stream.Seq) {
+	for _, pub := range p.publications() {
+		if pub.org == org {
+			seq = max(seq, pub.seq)
+		}
+	}
+	return seq
 }
 
 // acked counts what the stream has for certain.

@@ -34,7 +34,6 @@ type hook struct {
 	always *answer
 
 	id       string // ep_…
-	row      int64
 	secret   string
 	verifier *webhooks.Webhook
 }
@@ -56,9 +55,9 @@ type call struct {
 	attempt  int
 	arrived  time.Time
 	body     string
-	wrong    string // what is wrong with it, "" if nothing
-	status   int    // answered with; 0: not, or not yet
-	done     bool   // answered, or the connection is gone
+	wrong    string    // what is wrong with it, "" if nothing
+	status   int       // answered with; 0: not, or not yet
+	done     time.Time // answered, or found the connection gone; zero: not yet
 }
 
 // receiver is all endpoints of a scenario, with the ledger of what they saw.
@@ -197,7 +196,7 @@ func (r *receiver) obey(w http.ResponseWriter, req *http.Request, c *call, a ans
 func (r *receiver) mark(c *call, status int) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	c.done = true
+	c.done = time.Now()
 	if status != 0 {
 		c.status = status
 	}
@@ -205,10 +204,19 @@ func (r *receiver) mark(c *call, status int) {
 
 // inFlight counts the requests that wait for an answer.
 func (r *receiver) inFlight() (n int) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	for i := len(r.ledger) - 1; i >= 0; i-- {
-		if c := r.ledger[i]; !c.done {
+	for _, c := range r.calls() {
+		if c.done.IsZero() {
+			n++
+		}
+	}
+	return n
+}
+
+// cutOff counts the requests of a life whose answer it did not live to see.
+func (r *receiver) cutOff(l *life) (n int) {
+	const slack = 20 * time.Millisecond // between the death and the news of it
+	for _, c := range r.calls() {
+		if c.life == l.number && c.status == 0 && l.died.Sub(c.done) < slack {
 			n++
 		}
 	}

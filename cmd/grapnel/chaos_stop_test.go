@@ -52,7 +52,7 @@ func (s stage) append(ctx context.Context, t *testing.T, org, key string) {
 // check wants everything drained and right.
 func (s stage) check(ctx context.Context, t *testing.T, l *life) {
 	t.Helper()
-	drain(ctx, t, s.v, s.r)
+	drain(ctx, t, s.v, s.r, s.p)
 	fsck(ctx, t, s.v)
 	s.v.stop(ctx, l)
 	q := inquest{t: t, v: s.v, r: s.r, sent: s.p.publications()}
@@ -190,7 +190,7 @@ func testGone(t *testing.T, bin string) {
 	s.v.last().kill()
 	s.r.settle(ctx, t)
 	l = s.v.run(ctx)
-	drain(ctx, t, s.v, s.r)
+	drain(ctx, t, s.v, s.r, s.p)
 	one, err := s.v.client.Delivery(ctx, h.org, list.Data[0].ID)
 	if err != nil {
 		t.Fatal(err)

@@ -14,6 +14,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -33,11 +34,12 @@ type victim struct {
 	t       *testing.T
 	bin     string
 	dir     string // the data directory
+	inside  string // the same, as the daemon sees it
 	logFile string // of all lives
 	listen  string // health and metrics
 	nats    string // publishers
 	flags   []string
-	wrap    []string // a command that runs the command, or none
+	wrap    []string // what runs the command, if it is not run as it is
 	client  *client.Client
 	lives   []*life
 }
@@ -47,6 +49,7 @@ type life struct {
 	number int // from 1
 	cmd    *exec.Cmd
 	began  time.Time
+	died   time.Time // set before ended
 	ended  chan struct{}
 	ready  time.Duration
 }
@@ -63,6 +66,7 @@ func newVictim(t *testing.T, bin string, flags ...string) *victim {
 		t: t, bin: bin, dir: filepath.Join(dir, "data"), logFile: filepath.Join(dir, "log"),
 		listen: freeAddress(t), nats: freeAddress(t),
 	}
+	v.inside = v.dir
 	v.flags = append([]string{
 		"--listen", v.listen, "--allow-http", "--allow-network", "127.0.0.0/8", "--log-format", "json",
 	}, flags...)
@@ -105,6 +109,12 @@ func (v *victim) last() *life {
 	return v.lives[len(v.lives)-1]
 }
 
+// cmd is a command of the binary.
+func (v *victim) cmd(name string, args ...string) *exec.Cmd {
+	whole := slices.Concat(v.wrap, []string{v.bin, name, "--data", v.inside}, args)
+	return exec.Command(whole[0], whole[1:]...)
+}
+
 // start runs "grapnel serve". It does not wait until it is ready.
 func (v *victim) start(env ...string) *life {
 	v.t.Helper()
@@ -114,9 +124,7 @@ func (v *victim) start(env ...string) *life {
 	}
 	defer log.Close()
 	l := &life{number: len(v.lives) + 1, ended: make(chan struct{}), began: time.Now()}
-	args := append(append([]string{}, v.wrap...), v.bin, "serve", "--data", v.dir)
-	args = append(args, v.flags...)
-	l.cmd = exec.Command(args[0], args[1:]...)
+	l.cmd = v.cmd("serve", v.flags...)
 	l.cmd.Stdout, l.cmd.Stderr = log, log
 	l.cmd.Env = append(os.Environ(), env...)
 	if err := l.cmd.Start(); err != nil {
@@ -125,6 +133,7 @@ func (v *victim) start(env ...string) *life {
 	v.lives = append(v.lives, l)
 	go func() {
 		l.cmd.Wait()
+		l.died = time.Now()
 		close(l.ended)
 	}()
 	return l
@@ -237,12 +246,15 @@ func (v *victim) stop(ctx context.Context, l *life) {
 // command runs another command of the same binary on the data directory.
 func (v *victim) command(ctx context.Context, args ...string) (stdout string, code int) {
 	v.t.Helper()
-	cmd := exec.CommandContext(ctx, v.bin, append(args, "--data", v.dir)...)
+	cmd := v.cmd(args[0], args[1:]...)
 	var out, errs bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &errs
-	if err := cmd.Run(); err != nil && cmd.ProcessState == nil {
+	if err := cmd.Start(); err != nil {
 		v.t.Fatal(err)
 	}
+	stop := context.AfterFunc(ctx, func() { cmd.Process.Kill() })
+	defer stop()
+	cmd.Wait() // what came of it is in cmd.ProcessState
 	if errs.Len() > 0 {
 		v.t.Logf("grapnel %s: %s", strings.Join(args, " "), &errs)
 	}
