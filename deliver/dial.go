@@ -40,6 +40,13 @@ type dialer struct {
 	stopped  context.Context // done when the Sender is closed
 }
 
+// guarded dials TCP and asks g once more, about the address that the socket is
+// about to connect to: there is no way around it. Idle connections live for
+// seconds, so TCP keep-alive has nothing to do.
+func guarded(g *Guard) func(ctx context.Context, network, address string) (net.Conn, error) {
+	return (&net.Dialer{ControlContext: g.Control, KeepAlive: -1}).DialContext
+}
+
 // dialError says at which stage a connection failed.
 type dialError struct {
 	class Class

@@ -3,6 +3,7 @@ package deliver
 import (
 	"context"
 	"encoding/binary"
+	"errors"
 	"net/netip"
 	"strings"
 	"testing"
@@ -114,6 +115,7 @@ func TestGuardAllowList(t *testing.T) {
 		{"SEC-04 Azure, IPv4-compatible", []netip.Prefix{prefix("::/0")}, "::168.63.129.16", ErrBlocked},
 		{"SEC-04 AWS behind ISATAP", []netip.Prefix{prefix("fe80::/10")}, "fe80::5efe:169.254.169.254", ErrBlocked},
 		{"SEC-03 zone, though allowed", []netip.Prefix{prefix("fe80::/10")}, "fe80::1%eth0", ErrBlocked},
+		{"SEC-03 zone on a mapped address", nil, "::ffff:8.8.8.8%eth0", ErrBlocked},
 		{"SEC-03 zone on a public address", nil, "2606:4700::1%1", ErrBlocked},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
@@ -158,6 +160,13 @@ func TestSEC01_ControlFailsClosed(t *testing.T) {
 		if got := g.Control(context.Background(), tc.network, tc.address, nil); got != tc.want {
 			t.Errorf("%s %q: got %v, want %v", tc.network, tc.address, got, tc.want)
 		}
+	}
+}
+
+// The socket itself is guarded, whatever was asked before.
+func TestSEC01_TheSocketIsGuarded(t *testing.T) {
+	if c, err := guarded(nil)(t.Context(), "tcp", "127.0.0.1:1"); !errors.Is(err, ErrBlocked) {
+		t.Errorf("got %v, %v", c, err)
 	}
 }
 

@@ -98,10 +98,7 @@ func NewSender(o SenderOptions) *Sender {
 		d.resolver = net.DefaultResolver
 	}
 	if d.connect == nil {
-		// The guard is asked a second time, about the address that the socket is
-		// about to connect to: there is no way around it. Idle connections live
-		// for seconds, so TCP keep-alive has nothing to do.
-		d.connect = (&net.Dialer{ControlContext: o.Guard.Control, KeepAlive: -1}).DialContext
+		d.connect = guarded(o.Guard)
 	}
 	protocols := new(http.Protocols)
 	protocols.SetHTTP1(true)

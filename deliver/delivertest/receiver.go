@@ -161,15 +161,31 @@ func (r *Receiver) Start(tb testing.TB) (url string) {
 // Serve serves h on ln until the test ends, when it closes all connections and
 // waits for the handlers.
 func Serve(tb testing.TB, ln net.Listener, h http.Handler) {
-	var handlers sync.WaitGroup
+	var (
+		mu       sync.Mutex
+		ended    bool // no handler starts any more
+		handlers sync.WaitGroup
+	)
+	start := func() bool {
+		mu.Lock()
+		defer mu.Unlock()
+		if !ended {
+			handlers.Add(1)
+		}
+		return !ended
+	}
 	srv := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
-		handlers.Add(1)
-		defer handlers.Done()
-		h.ServeHTTP(w, req)
+		if start() {
+			defer handlers.Done()
+			h.ServeHTTP(w, req)
+		}
 	})}
 	var serving sync.WaitGroup
 	serving.Go(func() { srv.Serve(ln) })
 	tb.Cleanup(func() {
+		mu.Lock()
+		ended = true
+		mu.Unlock()
 		srv.Close()
 		serving.Wait()
 		handlers.Wait()
