@@ -32,9 +32,8 @@ const (
 // From then on signals have their usual effect: the second one ends the
 // process at once.
 func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
-	ctx, stop := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
+	ctx, stop := untilSignal(ctx)
 	defer stop()
-	context.AfterFunc(ctx, stop)
 
 	a := &app{in: stdin, out: stdout, err: stderr}
 	root := a.command()
@@ -44,6 +43,24 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 	root.SetErr(stderr)
 	c, err := root.ExecuteContextC(ctx)
 	return a.report(c, err)
+}
+
+// untilSignal ends the context at the first SIGINT or SIGTERM, when signals have
+// their usual effect again: whoever can see that the first one was heard can rely
+// on the second.
+func untilSignal(ctx context.Context) (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithCancel(ctx)
+	signals := make(chan os.Signal, 1)
+	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
+	go func() {
+		select {
+		case <-signals:
+		case <-ctx.Done():
+		}
+		signal.Stop(signals)
+		cancel()
+	}()
+	return ctx, cancel
 }
 
 // app is what the commands share: the streams, and the flags that all have.
