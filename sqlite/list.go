@@ -20,7 +20,8 @@ const MaxPage = 250
 const (
 	pageEvents = 20_000  // events looked at
 	pageRows   = 200_000 // deliveries looked at
-	walkStep   = 512     // events looked at by one query
+	firstStep  = 32      // events looked at by the first query
+	lastStep   = 512     // and by one of many
 )
 
 // Filter says which deliveries a list holds. Zero fields let all through.
@@ -221,8 +222,8 @@ func (l *list) walk(ctx context.Context) error {
 			return err
 		}
 	}
-	for seen, rows := 0, 0; next > 0; {
-		st, err := l.step(next, low)
+	for seen, rows, size := 0, 0, firstStep; next > 0; size = min(2*size, lastStep) {
+		st, err := l.step(next, low, size)
 		if err != nil {
 			return err
 		}
@@ -244,10 +245,10 @@ func (l *list) walk(ctx context.Context) error {
 	return nil
 }
 
-// step reads up to walkStep events from the one given on. Down to low, where
+// step reads up to size events from the one given on. Down to low, where
 // retention has not been yet, each event says where the one before it is. Below,
 // that one may be gone, and what is left is searched for the org's.
-func (l *list) step(from, low int64) (step, error) {
+func (l *list) step(from, low int64, size int) (step, error) {
 	query := `WITH RECURSIVE chain(id, prev, type, stored, fanned, n) AS (
 			SELECT id, prev, type, stored, fanned, 1 FROM events WHERE id=?1 AND org=?2
 			UNION ALL
@@ -257,7 +258,7 @@ func (l *list) step(from, low int64) (step, error) {
 	if from < low {
 		query = `SELECT id, 0, type, stored, fanned, org=?2 FROM events WHERE id <= ?1 AND id < ?3 ORDER BY id DESC LIMIT ?4`
 	}
-	rows, err := l.s.readDB.QueryContext(background, query, from, l.o.row, low, walkStep)
+	rows, err := l.s.readDB.QueryContext(background, query, from, l.o.row, low, size)
 	if err != nil {
 		return step{}, err
 	}
@@ -287,7 +288,7 @@ func (l *list) step(from, low int64) (step, error) {
 			st.older = true
 		}
 	}
-	if from < low && st.seen < walkStep {
+	if from < low && st.seen < size {
 		st.next = 0
 	}
 	if from >= low && st.seen == 0 {

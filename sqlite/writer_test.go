@@ -338,4 +338,3 @@ func TestFaults(t *testing.T) {
 		})
 	}
 }
-
