@@ -17,7 +17,8 @@ const (
 	// own limit for an atomic batch.
 	MaxAppendBatch = 1000
 
-	maxBatchesInFlight = 16 // of the 50 that the server allows for a stream
+	maxAppendBytes     = 32 << 20 // of the data of one AppendBatch
+	maxBatchesInFlight = 16       // of the 50 that the server allows for a stream
 	appendTimeout      = 10 * time.Second
 )
 
@@ -81,7 +82,7 @@ func (c *Client) Check(org string, a Append) error {
 	return err
 }
 
-// AppendBatch stores up to MaxAppendBatch events in their order, all or none,
+// AppendBatch stores up to MaxAppendBatch events, of 32 MiB in all, in their order, all or none,
 // with few flushes to the disk: the way to append many. Events that the stream has
 // already (by dedupe key) are not stored again, and neither is the second of two with one
 // key in the batch. Errors are those of Append; those about one event name its
@@ -102,7 +103,11 @@ func (c *Client) appendBatch(ctx context.Context, org string, events []Append) (
 	msgs := make([]*nats.Msg, len(events))
 	first := make(map[string]int, len(events)) // dedupe key → the first event that has it
 	var fresh []int                            // what is to be stored
+	size := 0
 	for i, a := range events {
+		if size += len(a.Data); size > maxAppendBytes {
+			return nil, reject(CodeTooLarge, "at most %d bytes of data at once", maxAppendBytes)
+		}
 		m, err := c.message(org, a)
 		if err != nil {
 			return nil, fmt.Errorf("event %d: %w", i, err)
@@ -282,7 +287,7 @@ func (c *Client) publish(ctx context.Context, m *nats.Msg, name string) (pubAck,
 		}
 		return ack, fmt.Errorf("%w: the stream %s does not take %s", ErrUnavailable, name, m.Subject)
 	case errors.Is(err, nats.ErrMaxPayload):
-		return ack, fmt.Errorf("%w: %d bytes", err, len(m.Data))
+		return ack, reject(CodeTooLarge, "the server takes at most %d bytes, headers included", c.nc.MaxPayload())
 	case err != nil:
 		return ack, requestFailure(waiting, err)
 	}
@@ -305,6 +310,12 @@ func appendFailure(err *apiError) error {
 	switch err.ErrCode {
 	case codeStoreFailed, codeNoResources, codeAccountLimit, codeNoStorage:
 		return fmt.Errorf("%w: %w", ErrFull, err)
+	case codeTooLarge:
+		return reject(CodeTooLarge, "the stream takes no message of this size")
+	case codeBatchIncomplete:
+		return fmt.Errorf("%w: %w", ErrUnavailable, err)
+	case codeBatchDisabled:
+		return fmt.Errorf("the stream takes no atomic batches: make it the organization's with `grapnel org add`: %w", err)
 	}
 	return apiFailure(err)
 }

@@ -136,6 +136,7 @@ func Connect(ctx context.Context, o Options) (*Client, error) {
 	}
 	c.state.Store(&state{why: errAway})
 	c.link.Store(newLink())
+	c.reader = newReader(c.api)
 	no, err := c.natsOptions()
 	if err != nil {
 		return nil, fmt.Errorf("connect to the broker: %w", err)
@@ -144,7 +145,7 @@ func Connect(ctx context.Context, o Options) (*Client, error) {
 	if err != nil {
 		return nil, fmt.Errorf("connect to the broker: %w", err)
 	}
-	if c.reader, err = newReader(c.nc, c.api); err != nil {
+	if err := c.reader.subscribe(c.nc); err != nil {
 		c.nc.Close()
 		return nil, fmt.Errorf("connect to the broker: %w", err)
 	}
@@ -306,9 +307,7 @@ func (c *Client) natsOptions() (nats.Options, error) {
 	o.ReconnectedCB = func(*nats.Conn) { c.changed() }
 	o.DisconnectedErrCB = func(_ *nats.Conn, err error) {
 		c.lost(errLost)
-		if err != nil {
-			c.log.Warn("connection to the broker was lost", "error", err)
-		}
+		c.log.Debug("connection to the broker was lost", "error", err)
 		c.changed()
 	}
 	switch {
@@ -406,7 +405,7 @@ func checkCreds(file string) error {
 }
 
 // asyncError hears of what went wrong outside of any call.
-func (c *Client) asyncError(_ *nats.Conn, sub *nats.Subscription, err error) {
+func (c *Client) asyncError(nc *nats.Conn, sub *nats.Subscription, err error) {
 	switch {
 	case errors.Is(err, nats.ErrSlowConsumer):
 		c.log.Warn("wake-ups were dropped: looking at every stream instead")
@@ -416,7 +415,7 @@ func (c *Client) asyncError(_ *nats.Conn, sub *nats.Subscription, err error) {
 		c.log.Debug("message with malformed headers", "error", err)
 	case sub != nil:
 		c.log.Warn("NATS connection", "error", err, "subscription", sub.Subject)
-	case c.nc.IsConnected():
+	case nc.IsConnected():
 		c.log.Warn("NATS connection", "error", err)
 	}
 }

@@ -30,6 +30,7 @@ const (
 	codeNotEnabled           = 10076
 	codeStoreFailed          = 10077
 	codeBatchDisabled        = 10174
+	codeBatchIncomplete      = 10176
 	codeBatchDuplicate       = 10201
 )
 
@@ -100,7 +101,7 @@ func apiFailure(err error) error {
 		return err
 	case ae.ErrCode == codeStreamNotFound:
 		return ErrNoStream
-	case ae.Code == 503, ae.ErrCode == codeNoMessage:
+	case ae.Code == 503, ae.Code == 429, ae.ErrCode == codeNoMessage:
 		return fmt.Errorf("%w: %w", ErrUnavailable, err)
 	}
 	return err

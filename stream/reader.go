@@ -67,23 +67,27 @@ type replies struct {
 // apiFunc asks the JetStream API, as Client.api does.
 type apiFunc func(ctx context.Context, subject string, in, out any) error
 
-func newReader(nc *nats.Conn, api apiFunc) (*reader, error) {
-	r := &reader{
-		nc:      nc,
+func newReader(api apiFunc) *reader {
+	return &reader{
 		api:     api,
 		inbox:   nats.NewInbox() + ".",
 		slots:   make(chan struct{}, maxReads),
 		waiting: make(map[string]*replies),
 	}
+}
+
+// subscribe makes the reader usable on a connection, once.
+func (r *reader) subscribe(nc *nats.Conn) error {
 	sub, err := nc.Subscribe(r.inbox+"*", r.take)
 	if err != nil {
-		return nil, fmt.Errorf("subscribe for reads: %w", err)
+		return fmt.Errorf("subscribe for reads: %w", err)
 	}
 	// What can wait is bounded by slots; a limit here could only lose replies.
 	if err := sub.SetPendingLimits(-1, -1); err != nil {
-		return nil, fmt.Errorf("subscribe for reads: %w", err)
+		return fmt.Errorf("subscribe for reads: %w", err)
 	}
-	return r, nil
+	r.nc = nc
+	return nil
 }
 
 // take files one reply under its token.
@@ -212,7 +216,7 @@ func verify(got []*nats.Msg, seq Seq, n int) (batch, error) {
 			return b, errBroken
 		}
 		last = msg.Seq
-		size += len(m.Data)
+		size += m.Size()
 		b.msgs = append(b.msgs, msg)
 	}
 	switch status := end.Header.Get(headerStatus); {
@@ -224,7 +228,7 @@ func verify(got []*nats.Msg, seq Seq, n int) (batch, error) {
 		if b.pending, err = number(end.Header, headerPending); err != nil {
 			return b, errBroken
 		}
-		b.early = b.pending > 0 && len(b.msgs) < n && size < maxBatchBytes/2
+		b.early = b.pending > 0 && len(b.msgs) < n && size < maxBatchBytes
 		return b, nil
 	case status == "404" && len(b.msgs) == 0:
 		return b, nil

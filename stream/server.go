@@ -251,6 +251,7 @@ func (s *Server) start(ctx context.Context) error {
 		s.port = a.Port
 	}
 	s.running = r
+	s.full.Store(nil) // the limit of the life before is gone
 	return nil
 }
 

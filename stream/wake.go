@@ -35,6 +35,7 @@ func (c *Client) OnWake(f func(Wake)) error {
 		w := Wake{Org: org}
 		if seq, err := number(m.Header, headerSequence); err == nil {
 			w.Seq = Seq(seq)
+			c.heard(c.names.Stream(org), w.Seq)
 		}
 		if t, err := time.Parse(time.RFC3339Nano, last(m.Header, headerTime)); err == nil {
 			w.Time = t.UTC()
