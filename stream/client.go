@@ -249,15 +249,18 @@ func (c *Client) settle(ctx context.Context) {
 	c.state.Store(now)
 	switch {
 	case now.usable && !was.usable:
-		c.log.Info("broker is there", "address", c.address(), "version", c.nc.ConnectedServerVersion())
+		v := c.nc.ConnectedServerVersion()
+		c.log.Info("broker is there", "address", c.address(), "version", v)
+		if olderThan(v, goodVersion) {
+			c.log.Warn("NATS server is old and has known faults", "version", v, "advised", goodVersion)
+		}
 	case !now.usable && (was.usable || was.why.Error() != now.why.Error()) && ctx.Err() == nil:
 		c.log.Error("broker cannot be used", "error", now.why)
 	}
-	if now.usable || was.usable {
-		if now.usable != was.usable || now.epoch != was.epoch {
-			for _, f := range c.onState {
-				f(now.usable)
-			}
+	missed := now.usable && now.epoch != was.epoch // a short break, or wake-ups that were dropped
+	if now.usable != was.usable || missed {
+		for _, f := range c.onState {
+			f(now.usable)
 		}
 	}
 }
@@ -271,12 +274,8 @@ func (c *Client) address() string {
 
 // check proves that the connected server is new enough and has JetStream.
 func (c *Client) check(ctx context.Context) error {
-	v := c.nc.ConnectedServerVersion()
-	switch {
-	case olderThan(v, minVersion):
+	if v := c.nc.ConnectedServerVersion(); olderThan(v, minVersion) {
 		return fmt.Errorf("NATS server is version %s, at least %s is needed (%s or newer is advised)", v, minVersion, goodVersion)
-	case olderThan(v, goodVersion):
-		c.log.Warn("NATS server is old", "version", v, "advised", goodVersion)
 	}
 	err := c.api(ctx, "INFO", nil, nil)
 	var ae *apiError
