@@ -15,6 +15,7 @@ import (
 	"github.com/grapnel-hooks/grapnel/cmd/internal/client"
 	"github.com/grapnel-hooks/grapnel/cmd/internal/config"
 	"github.com/grapnel-hooks/grapnel/cmd/internal/httpapi"
+	"github.com/grapnel-hooks/grapnel/deliver/sign"
 	"github.com/grapnel-hooks/grapnel/stream"
 	"github.com/grapnel-hooks/grapnel/testdata"
 	"github.com/spf13/cobra"
@@ -61,6 +62,7 @@ type demo struct {
 	api      *client.Client
 	receiver *demoReceiver
 	expected int          // deliveries
+	sample   arrival      // one that was delivered
 	log      bytes.Buffer // of the daemon; read after it has ended
 }
 
@@ -97,7 +99,7 @@ func (d *demo) run(ctx context.Context, keep bool) (err error) {
 	}
 	defer d.receiver.close()
 
-	for _, step := range []func(context.Context) error{d.makeOrgs, d.makeEndpoints, d.publish, d.watch, d.prove} {
+	for _, step := range []func(context.Context) error{d.makeOrgs, d.makeEndpoints, d.publish, d.watch, d.showSample, d.prove} {
 		if err := step(ctx); err != nil {
 			return err
 		}
@@ -270,6 +272,7 @@ func (e demoEndpoint) wants(ev testdata.Event) bool {
 // and the daemon has booked it.
 func (d *demo) watch(ctx context.Context) error {
 	d.step("Deliveries, as they arrive; the receiver answers the first of each endpoint with 503")
+	d.say("%s", d.ink.faint("  AFTER  ENDPOINT       TYPE                     ATTEMPT  ANSWER  SIGNATURE"))
 	delivered := map[string]bool{}
 	for len(delivered) < d.expected {
 		select {
@@ -279,6 +282,9 @@ func (d *demo) watch(ctx context.Context) error {
 			}
 			if r.Status < 300 {
 				delivered[r.Endpoint+" "+r.Event] = true
+				if r.Type == "inventory.low" {
+					d.sample = r
+				}
 			}
 			d.showArrival(r)
 		case <-ctx.Done():
@@ -296,12 +302,25 @@ func (d *demo) showArrival(r arrival) {
 	status, note := d.ink.green(fmt.Sprint(r.Status)), ""
 	switch {
 	case r.Status >= 300:
-		status, note = d.ink.red(fmt.Sprint(r.Status)), d.ink.faint("  comes again in about 500ms")
+		status, note = d.ink.red(fmt.Sprint(r.Status)), d.ink.faint("  again in about 500ms")
 	case r.Attempt != "1":
-		note = d.ink.faint("  the same webhook-id again")
+		note = d.ink.faint("  same webhook-id")
 	}
-	d.app.printf("  %s  %-13s  %-23s  attempt %s  %s  signature %s%s\n",
-		d.ink.faint(fmt.Sprintf("%6.3fs", r.at.Sub(d.began).Seconds())), r.Endpoint, r.Type, r.Attempt, status, d.ink.green("ok"), note)
+	d.app.printf("  %s  %-13s  %-23s  %7s     %s  %s%s\n",
+		d.ink.faint(fmt.Sprintf("%6.3fs", r.at.Sub(d.began).Seconds())), r.Endpoint, r.Type, r.Attempt, status, d.ink.green("verified "), note)
+}
+
+// showSample shows one request whole.
+func (d *demo) showSample(context.Context) error {
+	d.step("One of them, as its receiver got it")
+	d.say("POST /%s", d.sample.Endpoint)
+	for _, name := range []string{"content-type", sign.HeaderID, sign.HeaderTimestamp, sign.HeaderSignature, "grapnel-delivery", "grapnel-attempt"} {
+		d.say("%s: %s", strings.ToLower(name), d.sample.header.Get(name))
+	}
+	if !d.app.json {
+		d.app.printf("\n%s\n", indentLines(indented(d.sample.body), "  "))
+	}
+	return nil
 }
 
 // settle waits until the daemon has booked the last outcomes.

@@ -23,6 +23,9 @@ type arrival struct {
 	Status   int    `json:"status"` // what it was answered with
 	Verified bool   `json:"verified"`
 	Error    string `json:"error,omitempty"`
+
+	header http.Header
+	body   []byte
 }
 
 // demoReceiver verifies what it gets, and answers the first request of each
@@ -90,6 +93,7 @@ func (r *demoReceiver) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 	if err != nil {
 		return // the sender went away
 	}
+	got.header, got.body = req.Header, body
 	var event struct{ Type string }
 	if json.Unmarshal(body, &event) == nil {
 		got.Type = event.Type

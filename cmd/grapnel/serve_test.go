@@ -2,11 +2,16 @@ package main
 
 import (
 	"bytes"
+	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"net"
+	"net/http"
 	"os"
 	"strings"
+	"sync"
 	"testing"
 )
 
@@ -74,5 +79,92 @@ func TestServeRefuses(t *testing.T) {
 		if status := run(t.Context(), args, nil, &out, &errs); status != c.status || !strings.Contains(errs.String(), c.want) {
 			t.Errorf("%s: status %d, want %d with %q:\n%s", c.name, status, c.status, c.want, errs.String())
 		}
+	}
+}
+
+// lineWriter hands out what is written to it, and counts as no terminal.
+type lineWriter struct {
+	mu  sync.Mutex
+	all bytes.Buffer
+	hit chan string // lines that say it is ready
+}
+
+func (w *lineWriter) Write(p []byte) (int, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.all.Write(p)
+	if bytes.Contains(p, []byte(`"msg":"ready"`)) {
+		w.hit <- string(p)
+	}
+	return len(p), nil
+}
+
+func (w *lineWriter) String() string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.all.String()
+}
+
+// The daemon as its users meet it: it says where it can be reached, answers
+// commands, probes and metrics, refuses a second one, and stops when told.
+func TestServe(t *testing.T) {
+	dir := shortDir(t)
+	ctx, stop := context.WithCancel(t.Context())
+	log := &lineWriter{hit: make(chan string, 1)}
+	ended := make(chan int, 1)
+	go func() {
+		ended <- run(ctx, []string{"serve", "--data", dir, "--listen", "127.0.0.1:0", "--nats-listen", "127.0.0.1:0"}, nil, io.Discard, log)
+	}()
+	var ready struct {
+		Health    string
+		PublishTo string `json:"publish_to"`
+	}
+	select {
+	case line := <-log.hit:
+		if err := json.Unmarshal([]byte(line), &ready); err != nil {
+			t.Fatalf("%v: %s", err, line)
+		}
+	case status := <-ended:
+		t.Fatalf("it ended with %d:\n%s", status, log)
+	}
+	base := strings.TrimSuffix(ready.Health, "/healthz")
+	for path, want := range map[string]string{
+		"/healthz": `{"status":"ok"}`, "/readyz": `{"status":"ok"}`, "/metrics": "grapnel_nats_connected 1", "/api/v1/orgs": "grapnel.sock",
+	} {
+		resp, err := http.Get(base + path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		body, _ := io.ReadAll(resp.Body)
+		resp.Body.Close()
+		if !strings.Contains(string(body), want) {
+			t.Errorf("GET %s: %s\n%s", path, resp.Status, body)
+		}
+	}
+	http.DefaultTransport.(*http.Transport).CloseIdleConnections()
+	got := transcript(t, dir, "org add acme", "event append acme a.b {}", "event list acme --json", "serve --listen off --nats-listen off --log-level error")
+	for _, part := range []string{"Organization acme is made", "is stored at 1", `"seq": 1`, fmt.Sprintf("another grapnel (pid %d) is running", os.Getpid()), "exit status 75"} {
+		if !strings.Contains(got, part) {
+			t.Errorf("%q is not in:\n%s", part, got)
+		}
+	}
+	stop()
+	if status := <-ended; status != 0 {
+		t.Errorf("it ended with %d:\n%s", status, log)
+	}
+	if got := transcript(t, dir, "org list"); !strings.Contains(got, "no grapnel is running") {
+		t.Errorf("after the end:\n%s", got)
+	}
+}
+
+func TestServeRefusesBadDatabases(t *testing.T) {
+	dir := shortDir(t)
+	if err := os.WriteFile(dir+"/grapnel.db", bytes.Repeat([]byte("not a database. "), 4096), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	var out, errs bytes.Buffer
+	args := []string{"serve", "--data", dir, "--listen", "off", "--nats-listen", "off", "--log-level", "error"}
+	if status := run(t.Context(), args, nil, &out, &errs); status != exitCorrupt {
+		t.Errorf("status %d, want %d: %s", status, exitCorrupt, errs.String())
 	}
 }
