@@ -10,18 +10,16 @@ import (
 )
 
 const (
-	insertAttempts   = "INSERT OR IGNORE INTO attempts(event, endpoint, number, trigger, started, duration, class, status) VALUES "
-	plainAttempt     = insertAttempts + "(?,?,?,?,?,?,?,?)"
-	attemptArgs      = 8
-	insertFullRow    = "INSERT OR IGNORE INTO attempts(event, endpoint, number, trigger, started, duration, class, status, retry_after, error, headers, body, truncated) VALUES(?,?,?,?,?,?,?,?,?,?,?,?,?)"
-	finishDeliveries = "UPDATE deliveries SET state=1, attempts=1, spent=1 WHERE state=0 AND attempts=0 AND (event, endpoint) IN (VALUES "
-	finishDelivery   = finishDeliveries + "(?,?))"
+	insertAttempts = "INSERT OR IGNORE INTO attempts(event, endpoint, number, trigger, started, duration, class, status) VALUES "
+	plainAttempt   = insertAttempts + "(?,?,?,?,?,?,?,?)"
+	attemptArgs    = 8
+	insertFullRow  = "INSERT OR IGNORE INTO attempts(event, endpoint, number, trigger, started, duration, class, status, retry_after, error, headers, body, truncated) VALUES(?,?,?,?,?,?,?,?,?,?,?,?,?)"
+	// One row at a time: with (event, endpoint) IN (VALUES …) SQLite goes through all
+	// that is pending instead of looking each key up.
+	finishDelivery = "UPDATE deliveries SET state=1, attempts=1, spent=1 WHERE event=? AND endpoint=? AND state=0 AND attempts=0"
 )
 
-var (
-	manyPlainAttempts    = insertAttempts + values("(?,?,?,?,?,?,?,?)", manyRows)
-	finishManyDeliveries = finishDeliveries + values("(?,?)", manyRows) + ")"
-)
+var manyPlainAttempts = insertAttempts + values("(?,?,?,?,?,?,?,?)", manyRows)
 
 // Record implements [deliver.Books].
 func (s *Store) Record(ctx context.Context, r deliver.Record) error { return s.w.record(ctx, r) }
@@ -90,25 +88,12 @@ func (t *txn) finish() error {
 	}
 	defer func() { t.plain = t.plain[:0] }()
 	var changed int64
-	if n == manyRows {
-		st, err := t.c.prepare(finishManyDeliveries)
+	for _, r := range t.plain {
+		one, err := t.c.exec(finishDelivery, r.Event, r.Endpoint)
 		if err != nil {
 			return err
 		}
-		for i, r := range t.plain {
-			st.set(2*i, r.Event, r.Endpoint)
-		}
-		if changed, err = st.exec(); err != nil {
-			return err
-		}
-	} else {
-		for _, r := range t.plain {
-			one, err := t.c.exec(finishDelivery, r.Event, r.Endpoint)
-			if err != nil {
-				return err
-			}
-			changed += one
-		}
+		changed += one
 	}
 	if changed != int64(n) {
 		return errCareful
@@ -282,7 +267,7 @@ func (t *txn) disableRow(row int64, reason string) error {
 	if o == nil {
 		return nil // removed meanwhile
 	}
-	now, err := t.endpoint(o, "e.id = ?", row)
+	now, err := t.endpoint(o, "p.id = ?", row)
 	if err != nil {
 		return err
 	}
@@ -339,7 +324,7 @@ func (t *txn) health(records []deliver.Record) error {
 		if o == nil {
 			continue
 		}
-		e, err := t.endpoint(o, "e.id = ?", row) // as of this transaction: it may have been disabled just now
+		e, err := t.endpoint(o, "p.id = ?", row) // as of this transaction: it may have been disabled just now
 		if err != nil {
 			return err
 		}
