@@ -21,6 +21,7 @@ type benchOptions struct {
 	Size       int     // bytes of an event's data
 	Load       float64 // of the measured rate, for the latency
 	LatencyFor time.Duration
+	Profile    string // file for a CPU profile of the last walk of each kind, ".N" appended
 	JSON       bool
 }
 
@@ -50,6 +51,7 @@ with its cursor held, so that the walk is measured and not the publisher.`,
 	f.IntVar(&o.Size, "size", 1024, "bytes of an event's data")
 	f.Float64Var(&o.Load, "load", 0.2, "load for the latency, as a part of the measured rate")
 	f.DurationVar(&o.LatencyFor, "latency-for", 10*time.Second, "how long to measure the latency; 0: not at all")
+	f.StringVar(&o.Profile, "profile", "", "write CPU profiles of the walk to `FILE`.<endpoints>")
 	c.AddCommand(benchIsolationCommand(), benchGrowthCommand(), benchSoakCommand())
 
 	part := func(use string, run func(ctx context.Context, in io.Reader, out io.Writer, args []string) error) {
@@ -152,6 +154,11 @@ func (s *benchSpeed) round(ctx context.Context, receiver *benchProcess, address 
 	}
 	if err := walk.ask(&ok, "fill %d", o.Events/s.Endpoints); err != nil {
 		return err
+	}
+	if o.Profile != "" {
+		if err := walk.ask(&ok, "profile %s.%d", o.Profile, s.Endpoints); err != nil {
+			return err
+		}
 	}
 	var m measured
 	if err := walk.ask(&m, "go %d", o.Events/s.Endpoints*s.Endpoints); err != nil {

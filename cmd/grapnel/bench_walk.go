@@ -12,6 +12,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"runtime/pprof"
 	"strconv"
 	"strings"
 	"sync"
@@ -120,6 +121,7 @@ type benchWalk struct {
 	made   int   // endpoints
 	idle   int64
 	fill   float64
+	file   string // for the CPU profile of the next measurement; "": none
 }
 
 // runBenchWalk answers these requests, a line each:
@@ -131,6 +133,7 @@ type benchWalk struct {
 //	orgs N                         make N more organizations with streams
 //	fanout                         fan out everything without sending anything
 //	restart N                      start again on the same books, wait until N are booked
+//	profile FILE                   write a CPU profile of the next "go" or "wait"
 //	nats                           the address for publishers
 //	stats                          usage and counts now
 //	quit                           end at once, without draining
@@ -208,6 +211,8 @@ func (w *benchWalk) serve(ctx context.Context, in io.Reader, out io.Writer) erro
 			err = w.fanOutOnly(ctx)
 		case "restart":
 			answer, err = w.restart(ctx, number(1))
+		case "profile":
+			w.file = words[1]
 		case "nats":
 			answer = w.d.server.Addr()
 		case "stats":
@@ -409,6 +414,18 @@ func (w *benchWalk) booked() int64 {
 
 // measure begins, and waits until n more deliveries are booked.
 func (w *benchWalk) measure(ctx context.Context, n int64, begin func()) (measured, error) {
+	if w.file != "" {
+		f, err := os.Create(w.file)
+		if err != nil {
+			return measured{}, err
+		}
+		defer f.Close()
+		if err := pprof.StartCPUProfile(f); err != nil {
+			return measured{}, err
+		}
+		defer pprof.StopCPUProfile()
+		w.file = ""
+	}
 	want := w.booked() + n
 	s0, disk0, u0 := w.d.store.Stats(), w.disk(), processUsage()
 	start := time.Now()
