@@ -91,7 +91,14 @@ type orgState struct {
 	reload bool // pos is to be read from the books again
 
 	pos    cursor.Position
-	loaded bool // pos is what the books hold
+	loaded bool           // pos is what the books hold
+	ahead  chan readAhead // the batch after pos, being read; nil: it is not
+}
+
+// readAhead is a batch that was read while the one before it was committed.
+type readAhead struct {
+	batch cursor.Batch
+	err   error
 }
 
 // Status is how the walk of one organization stands.
@@ -385,7 +392,7 @@ func (l *Loop) step(ctx context.Context, org string, s *orgState, verify bool) (
 		s.loaded, verify = true, true
 	}
 	// Crash here: nothing happened.
-	batch, err := cursor.Next(ctx, l.o.Log, s.pos, cursor.Options{Max: l.o.Batch, Verify: verify})
+	batch, err := l.read(ctx, s, verify)
 	if err != nil {
 		return false, fmt.Errorf("read %s after %d: %w", s.pos.Stream, s.pos.Seq, err)
 	}
@@ -406,6 +413,34 @@ func (l *Loop) step(ctx context.Context, org string, s *orgState, verify bool) (
 		return false, err
 	}
 	return batch.More, nil
+}
+
+// read returns the batch after the position. When there is more behind it, that
+// is read meanwhile: reading changes nothing, so what turns out not to follow
+// is thrown away.
+func (l *Loop) read(ctx context.Context, s *orgState, verify bool) (batch cursor.Batch, err error) {
+	next := func(at cursor.Position, verify bool) (cursor.Batch, error) {
+		return cursor.Next(ctx, l.o.Log, at, cursor.Options{Max: l.o.Batch, Verify: verify})
+	}
+	var ahead readAhead
+	if s.ahead != nil {
+		ahead = <-s.ahead
+		s.ahead = nil
+	}
+	if ahead.err == nil && ahead.batch.From == s.pos && !ahead.batch.Empty() && !verify {
+		batch = ahead.batch
+	} else if batch, err = next(s.pos, verify); err != nil {
+		return batch, err
+	}
+	if batch.More && !batch.Empty() {
+		ch := make(chan readAhead, 1)
+		s.ahead = ch
+		go func() {
+			b, err := next(batch.To, false)
+			ch <- readAhead{b, err}
+		}()
+	}
+	return batch, nil
 }
 
 // fanOut plans a batch, commits it with the position, and hands the fresh
