@@ -53,9 +53,9 @@ func set[T any](dst, src *T) {
 	}
 }
 
-const endpointColumns = `e.id, e.ulid, e.org, e.url, e.description, e.event_types, e.workspace, e.secrets, e.timeout,
-	e.retry_initial, e.retry_multiplier, e.retry_max, e.retry_attempts, e.concurrency,
-	e.disabled_reason, e.disabled_at, e.failing_since, e.created_at, e.updated_at`
+const endpointColumns = `p.id, p.ulid, p.org, p.url, p.description, p.event_types, p.workspace, p.secrets, p.timeout,
+	p.retry_initial, p.retry_multiplier, p.retry_max, p.retry_attempts, p.concurrency,
+	p.disabled_reason, p.disabled_at, p.failing_since, p.created_at, p.updated_at`
 
 // scanEndpoint reads endpointColumns. The org's id is left to the caller.
 func scanEndpoint(r row) (deliver.Endpoint, error) {
@@ -117,7 +117,7 @@ func (s *Store) loadEndpoints() error {
 		s.keepEndpoint(o, e)
 		return nil
 	}
-	if err := s.w.c.query(live, "SELECT "+endpointColumns+" FROM endpoints e WHERE e.removed_at IS NULL ORDER BY e.id"); err != nil {
+	if err := s.w.c.query(live, "SELECT "+endpointColumns+" FROM endpoints p WHERE p.removed_at IS NULL ORDER BY p.id"); err != nil {
 		return err
 	}
 	return s.w.c.query(func(r row) error {
@@ -316,7 +316,7 @@ func (s *Store) edit(ctx context.Context, org, id string, f func(*txn, *orgState
 	var e deliver.Endpoint
 	err = s.w.do(ctx, func(t *txn) error {
 		var err error
-		if e, err = t.endpoint(o, "e.ulid = ?", id); err != nil {
+		if e, err = t.endpoint(o, "p.ulid = ?", id); err != nil {
 			return err
 		}
 		if err := f(t, o, &e); err != nil {
@@ -333,7 +333,7 @@ func (s *Store) edit(ctx context.Context, org, id string, f func(*txn, *orgState
 // endpoint reads the org's endpoint for which where holds.
 func (t *txn) endpoint(o *orgState, where string, arg driver.Value) (deliver.Endpoint, error) {
 	r := make(row, 19)
-	found, err := t.c.one(r, "SELECT "+endpointColumns+" FROM endpoints e WHERE "+where+" AND e.org = ? AND e.removed_at IS NULL", arg, o.row)
+	found, err := t.c.one(r, "SELECT "+endpointColumns+" FROM endpoints p WHERE "+where+" AND p.org = ? AND p.removed_at IS NULL", arg, o.row)
 	if err != nil {
 		return deliver.Endpoint{}, err
 	}
@@ -368,7 +368,7 @@ func (s *Store) RemoveEndpoint(ctx context.Context, org, id string) error {
 		return err
 	}
 	err = s.w.do(ctx, func(t *txn) error {
-		e, err := t.endpoint(o, "e.ulid = ?", id)
+		e, err := t.endpoint(o, "p.ulid = ?", id)
 		if err != nil {
 			return err
 		}

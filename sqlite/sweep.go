@@ -3,6 +3,7 @@ package sqlite
 import (
 	"context"
 	"fmt"
+	"math"
 
 	"github.com/grapnel-hooks/grapnel/deliver"
 )
@@ -45,37 +46,42 @@ func (s *Store) sweep(ctx context.Context) error {
 }
 
 // cancelPending cancels the pending deliveries of a removed endpoint. Nothing
-// can make new ones, so once a reading finds none, there are none.
+// makes new ones, but an attempt that ends meanwhile can move one to another
+// place: only a reading from the start that finds none is the end.
 func (s *Store) cancelPending(ctx context.Context, endpoint int64) error {
 	s.mu.RLock()
 	org := s.removed[endpoint]
 	s.mu.RUnlock()
-	for {
+	for from := (deliver.Place{}); ; {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		events, err := s.column("SELECT event FROM deliveries INDEXED BY deliveries_pending WHERE state=0 AND endpoint=? LIMIT ?", endpoint, sweepStep)
+		tickets, err := s.Pending(ctx, from, deliver.Place{Due: math.MaxInt64, Event: math.MaxInt64}, []int64{endpoint}, sweepStep)
 		if err != nil {
 			return err
 		}
+		last := len(tickets) == 0 && from == deliver.Place{}
 		err = s.w.do(ctx, func(t *txn) error {
 			s.o.Failpoint("sweep.step")
-			for _, event := range events {
+			for _, ticket := range tickets {
 				n, err := t.c.exec("UPDATE deliveries SET state=3, reason=?, due=0, trigger=0 WHERE event=? AND endpoint=? AND state=0",
-					int64(deliver.EndpointDeleted), event, endpoint)
+					int64(deliver.EndpointDeleted), ticket.Event, endpoint)
 				if err != nil {
 					return err
 				}
 				t.count(org, -n, 0)
 			}
-			if len(events) > 0 {
+			if !last {
 				return nil
 			}
 			_, err := t.c.exec("UPDATE endpoints SET swept=1 WHERE id=?", endpoint)
 			return err
 		})
-		if err != nil || len(events) == 0 {
+		if err != nil || last {
 			return err
+		}
+		if from = (deliver.Place{}); len(tickets) == sweepStep {
+			from = tickets[sweepStep-1].Place()
 		}
 	}
 }

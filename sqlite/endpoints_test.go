@@ -1,0 +1,204 @@
+package sqlite
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+	"github.com/grapnel-hooks/grapnel/deliver"
+	"github.com/grapnel-hooks/grapnel/deliver/sign"
+	"github.com/grapnel-hooks/grapnel/fanout"
+	"github.com/grapnel-hooks/grapnel/stream"
+)
+
+// sameEndpoint compares secrets by what they are.
+var sameEndpoint = cmp.Options{cmp.Comparer(func(a, b sign.Secret) bool { return a.Equal(b) }), cmpopts.EquateEmpty()}
+
+// What is set is what is read, before and after a restart.
+func TestEndpointSettings(t *testing.T) {
+	c := newClock()
+	o := Options{Dir: t.TempDir(), Clock: c.read}
+	s := open(t, o)
+	ctx := t.Context()
+	newWalker(t, s, "acme", 0)
+	want := deliver.Endpoint{
+		Org: "acme", URL: "https://example.com/a", Description: "first", EventTypes: []string{"a.*", "b"}, Workspace: "berlin",
+		Secrets: []sign.Secret{sign.NewSecret(), sign.NewSecret()}, Timeout: 1500 * time.Millisecond,
+		Retry: deliver.Policy{Initial: time.Millisecond, Multiplier: 1.5, MaxInterval: time.Hour, Attempts: 3}, Concurrency: 7,
+	}
+	got, err := s.AddEndpoint(ctx, want, Start{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got.Row == 0 || !strings.HasPrefix(got.ID, "ep_") || len(got.ID) != 29 {
+		t.Errorf("row %d, id %q", got.Row, got.ID)
+	}
+	want.Row, want.ID, want.CreatedAt, want.UpdatedAt = got.Row, got.ID, c.now, c.now
+	check := func() {
+		t.Helper()
+		got, err := s.GetEndpoint(ctx, "acme", want.ID)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(want, got, sameEndpoint); diff != "" {
+			t.Errorf("endpoint (-want +got):\n%s", diff)
+		}
+	}
+	check()
+	c.now = c.now.Add(time.Minute)
+	if _, err := s.SetEndpoint(ctx, "acme", want.ID, EndpointChange{URL: ptr("https://example.com/b"), Concurrency: ptr(9), Secrets: want.Secrets[:1]}); err != nil {
+		t.Fatal(err)
+	}
+	want.URL, want.Concurrency, want.Secrets, want.UpdatedAt = "https://example.com/b", 9, want.Secrets[:1], c.now
+	check()
+	if _, err := s.DisableEndpoint(ctx, "acme", want.ID, "manual"); err != nil {
+		t.Fatal(err)
+	}
+	want.DisabledReason, want.DisabledAt = "manual", c.now
+	if _, err := s.DisableEndpoint(ctx, "acme", want.ID, "another reason"); err != nil {
+		t.Fatal(err)
+	}
+	check()
+	shut(t, s)
+	s = open(t, o)
+	check()
+	if text := fmt.Sprintf("%+v %#v", want, want); strings.Contains(text, want.Secrets[0].Reveal()) {
+		t.Error("a printed endpoint shows its secret")
+	}
+}
+
+// Each change of who wants what ends a span and begins another at the org's
+// position, and makes older plans stale.
+func TestSubscriptionSpans(t *testing.T) {
+	s := open(t, Options{Dir: t.TempDir()})
+	ctx := t.Context()
+	w := newWalker(t, s, "acme", 0)
+	version := func() int64 {
+		t.Helper()
+		set, err := s.Subscriptions(ctx, "acme")
+		if err != nil {
+			t.Fatal(err)
+		}
+		return set.Version()
+	}
+	// advance moves the position by events that nobody gets.
+	advance := func(n stream.Seq) {
+		t.Helper()
+		w.refresh()
+		p := w.next(0)
+		p.To.Seq += n
+		w.commit(p)
+	}
+	var versions []int64
+	note := func(_ any, err error) {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+		versions = append(versions, version())
+	}
+	a, b := addEndpoint(t, s, "acme"), addEndpoint(t, s, "acme")
+	note(nil, nil)
+	advance(10)
+	note(s.SetEndpoint(ctx, "acme", a.ID, EndpointChange{EventTypes: []string{"x"}}))
+	advance(5)
+	note(s.SetEndpoint(ctx, "acme", a.ID, EndpointChange{Workspace: ptr("berlin")}))
+	same := version()
+	if _, err := s.SetEndpoint(ctx, "acme", a.ID, EndpointChange{Description: ptr("x")}); err != nil || version() != same {
+		t.Errorf("a description changes subscriptions: %d, %v", version(), err)
+	}
+	advance(5)
+	note(s.DisableEndpoint(ctx, "acme", a.ID, "manual"))
+	note(nil, s.RemoveEndpoint(ctx, "acme", b.ID))
+	advance(5)
+	note(s.EnableEndpoint(ctx, "acme", a.ID))
+	for i := range versions[1:] {
+		if versions[i] >= versions[i+1] {
+			t.Errorf("versions %v", versions)
+		}
+	}
+	spans, err := s.SubscriptionHistory(ctx, "acme")
+	if err != nil {
+		t.Fatal(err)
+	}
+	sub := func(endpoint int64, workspace string, incarnation int, from stream.Seq, types ...string) fanout.Subscription {
+		return fanout.Subscription{Endpoint: endpoint, Types: types, Workspace: workspace, Incarnation: incarnation, From: from}
+	}
+	want := []fanout.Span{
+		{Subscription: sub(a.Row, "", 0, 0, "*"), Ended: true, UntilIncarnation: 1, Until: 10},
+		{Subscription: sub(a.Row, "", 1, 10, "x"), Ended: true, UntilIncarnation: 1, Until: 15},
+		{Subscription: sub(a.Row, "berlin", 1, 15, "x"), Ended: true, UntilIncarnation: 1, Until: 20},
+		{Subscription: sub(a.Row, "berlin", 1, 25, "x")},
+		{Subscription: sub(b.Row, "", 0, 0, "*"), Ended: true, UntilIncarnation: 1, Until: 20},
+	}
+	if diff := cmp.Diff(want, spans); diff != "" {
+		t.Errorf("spans (-want +got):\n%s", diff)
+	}
+}
+
+// A start ahead of the position holds across changes, and one that was never
+// reached leaves no span behind.
+func TestStartAhead(t *testing.T) {
+	s := open(t, Options{Dir: t.TempDir()})
+	ctx := t.Context()
+	newWalker(t, s, "acme", 0)
+	e, err := s.AddEndpoint(ctx, deliver.Endpoint{Org: "acme", EventTypes: []string{"a"}}, Start{After: ptr(stream.Seq(100))})
+	if err != nil {
+		t.Fatal(err)
+	}
+	matches := func(seq stream.Seq) bool {
+		t.Helper()
+		set, err := s.Subscriptions(ctx, "acme")
+		if err != nil {
+			t.Fatal(err)
+		}
+		return len(set.Match(&stream.Event{Type: "b", Seq: seq}, 1, nil)) > 0
+	}
+	if _, err := s.SetEndpoint(ctx, "acme", e.ID, EndpointChange{EventTypes: []string{"b"}}); err != nil {
+		t.Fatal(err)
+	}
+	if matches(100) || !matches(101) {
+		t.Error("the start is not after 100")
+	}
+	if _, err := s.DisableEndpoint(ctx, "acme", e.ID, "manual"); err != nil {
+		t.Fatal(err)
+	}
+	if spans, err := s.SubscriptionHistory(ctx, "acme"); err != nil || len(spans) > 0 {
+		t.Errorf("spans %+v, %v", spans, err)
+	}
+}
+
+// Endpoints that begin or cease to fail are told of once, and their row is
+// written only then.
+func TestFailingSince(t *testing.T) {
+	c := newClock()
+	o := Options{Dir: t.TempDir(), Clock: c.read}
+	s := open(t, o)
+	w := newWalker(t, s, "acme", 1)
+	ev := w.commit(w.next(20))
+	var told []string
+	s.OnEndpointChanged(func(e deliver.Endpoint) { told = append(told, fmt.Sprint(toMillis(e.FailingSince))) })
+	key := func(i int) deliver.Key { return deliver.Key{Event: ev[i].Event, Endpoint: w.endpoints[0]} }
+	w.record(c.outcome(key(0), 1, deliver.Delivered))
+	began := toMillis(c.now)
+	w.record(c.outcome(key(1), 1, deliver.Pending))
+	c.now = c.now.Add(time.Hour)
+	w.record(c.outcome(key(2), 1, deliver.Dead), c.outcome(key(3), 1, deliver.Pending))
+	ours := c.outcome(key(4), 1, deliver.Pending)
+	ours.Attempt.Class = deliver.Ours
+	w.record(ours)
+	shut(t, s)
+	s = open(t, o)
+	w.s = s
+	s.OnEndpointChanged(func(e deliver.Endpoint) { told = append(told, fmt.Sprint(toMillis(e.FailingSince))) })
+	if e, err := s.FindEndpointByRow(t.Context(), w.endpoints[0]); err != nil || toMillis(e.FailingSince) != began {
+		t.Errorf("failing since %v, %v", e.FailingSince, err)
+	}
+	w.record(c.outcome(key(5), 1, deliver.Delivered), c.outcome(key(6), 1, deliver.Delivered))
+	if diff := cmp.Diff([]string{fmt.Sprint(began), "0"}, told); diff != "" {
+		t.Errorf("told (-want +got):\n%s", diff)
+	}
+}

@@ -1,0 +1,219 @@
+package sqlite
+
+import (
+	"context"
+	"database/sql/driver"
+	"maps"
+	"regexp"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/grapnel-hooks/grapnel/deliver"
+	"github.com/mattn/go-sqlite3"
+)
+
+// recorder is a connection that remembers its queries.
+type recorder struct {
+	*sqlite3.SQLiteConn
+	mu      *sync.Mutex
+	queries map[string]bool
+}
+
+func (r recorder) QueryContext(ctx context.Context, query string, args []driver.NamedValue) (driver.Rows, error) {
+	r.mu.Lock()
+	r.queries[query] = true
+	r.mu.Unlock()
+	return r.SQLiteConn.QueryContext(ctx, query, args)
+}
+
+// exercise calls every method of a store that reads or writes, and returns the
+// statements that it used: the readers' and the writer's.
+func exercise(t *testing.T) (s *Store, read, written []string) {
+	t.Helper()
+	rec := recorder{mu: new(sync.Mutex), queries: make(map[string]bool)}
+	c := newClock()
+	s = open(t, Options{Dir: t.TempDir(), runSize: 32, Synchronous: "NORMAL", Clock: c.read, wrap: func(conn driver.Conn) driver.Conn {
+		return recorder{conn.(*sqlite3.SQLiteConn), rec.mu, rec.queries}
+	}})
+	ctx := t.Context()
+	must := func(_ any, err error) {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	w := newWalker(t, s, "acme", 2)
+	p := w.next(70)
+	ev := w.commit(p)
+	w.deliverAll(ev[:65])
+	w.record(c.outcome(deliver.Key{Event: ev[65].Event, Endpoint: 1}, 1, deliver.Pending),
+		c.outcome(deliver.Key{Event: ev[66].Event, Endpoint: 1}, 1, deliver.Dead))
+	awaitRuns(t, s, 2)
+	w.commit(w.twice(p))
+	again := p
+	again.From, again.To = w.pos, w.pos
+	again.Rejected = append(again.Rejected, rejectedAt(200))
+	w.commit(again)
+
+	list, _ := s.ListEndpoints(ctx, "acme")
+	dead := deliver.Key{Event: ev[66].Event, Endpoint: 1}
+	for _, f := range []Filter{{}, {Endpoint: list[0].ID, Type: "x", Since: c.now.Add(-time.Hour), Until: c.now.Add(time.Hour)}} {
+		for _, state := range []*deliver.State{nil, new(deliver.State), ptr(deliver.Dead), ptr(deliver.Delivered)} {
+			f.State = state
+			_, _, err := s.ListDeliveries(ctx, "acme", f, 10, deliver.Key{})
+			must(nil, err)
+			f := f
+			f.Event = w.id(3)
+			_, _, err = s.ListDeliveries(ctx, "acme", f, 10, deliver.Key{Event: ev[2].Event, Endpoint: 1})
+			must(nil, err)
+		}
+	}
+	_, _, err := s.GetDelivery(ctx, "acme", dead)
+	must(nil, err)
+	must(s.GetEvent(ctx, "acme", w.id(3)))
+	must(s.Cursors(ctx))
+	must(s.Cursor(ctx, "acme"))
+	must(s.Pending(ctx, deliver.Place{}, deliver.Place{Due: 1 << 60}, nil, 100))
+	must(s.Pending(ctx, deliver.Place{}, deliver.Place{Due: 1 << 60}, []int64{1, 2}, 100))
+	must(s.Backlogs(ctx, nil))
+	must(s.Backlogs(ctx, []int64{1}))
+	must(s.NextDue(ctx, 0))
+	must(s.Payloads(ctx, []int64{1, 2}))
+	must(s.EventPlaces(ctx, []int64{1, 2}))
+	must(s.ListRejected(ctx, "acme", Place{}, 10))
+	must(s.ListGaps(ctx, "acme", Place{}, 10))
+	must(s.SubscriptionHistory(ctx, "acme"))
+	must(s.RetryDelivery(ctx, "acme", dead))
+	must(s.DisableEndpoint(ctx, "acme", list[0].ID, "manual"))
+	must(s.EnableEndpoint(ctx, "acme", list[0].ID))
+	audit, err := s.Audit(ctx, "acme")
+	must(nil, err)
+	for _, err := range audit.Events(ctx) {
+		must(nil, err)
+	}
+	for _, err := range audit.Exceptions(ctx) {
+		must(nil, err)
+	}
+	must(nil, audit.Close())
+	c.now = c.now.Add(100 * day)
+	must(s.Retain(ctx, RetainOptions{FinishedBefore: c.now, DeadBefore: c.now}))
+	for _, e := range list {
+		must(nil, s.RemoveEndpoint(ctx, "acme", e.ID))
+	}
+	must(s.Retain(ctx, RetainOptions{FinishedBefore: c.now, DeadBefore: c.now}))
+	must(nil, s.RemoveOrg(ctx, "acme"))
+	err = s.w.do(ctx, func(x *txn) error {
+		written = slices.Collect(maps.Keys(x.c.stmts))
+		return nil
+	})
+	must(nil, err)
+	return s, slices.Collect(maps.Keys(rec.queries)), written
+}
+
+func ptr[T any](v T) *T { return &v }
+
+var space = regexp.MustCompile(`\s+`)
+
+// No statement reads a table from end to end whose size is that of history. The
+// exceptions are bounded by what is pending or dead, and say so by INDEXED BY, or
+// by a LIMIT.
+func TestNoStatementScansHistory(t *testing.T) {
+	s, read, written := exercise(t)
+	bounded := []string{
+		"SCAN deliveries USING COVERING INDEX deliveries_pending", // what is pending
+		"SCAN deliveries USING COVERING INDEX deliveries_dead",    // at the start
+	}
+	checked := 0
+	for _, query := range append(read, written...) {
+		if !strings.ContainsAny(query, " ") || strings.HasPrefix(query, "PRAGMA") || strings.HasPrefix(query, "SAVEPOINT") ||
+			strings.HasPrefix(query, "ROLLBACK") || strings.HasPrefix(query, "RELEASE") || strings.HasPrefix(query, "BEGIN") {
+			continue
+		}
+		checked++
+		plan, err := plan(s, query)
+		if err != nil {
+			t.Errorf("%s: %v", query, err)
+		}
+		for _, line := range plan {
+			for _, table := range []string{"events", "deliveries", "attempts", "payloads", "key_chunks", "rejected", "e", "d", "a"} {
+				if (line == "SCAN "+table || strings.HasPrefix(line, "SCAN "+table+" ")) &&
+					!(slices.Contains(bounded, line) && strings.Contains(query, "INDEXED BY")) && !strings.Contains(query, "ORDER BY id LIMIT ?") {
+					t.Errorf("%s\nof %s", line, space.ReplaceAllString(query, " "))
+				}
+			}
+			if strings.Contains(line, "AUTOMATIC") {
+				t.Errorf("%s\nof %s", line, space.ReplaceAllString(query, " "))
+			}
+		}
+	}
+	if checked < 60 {
+		t.Errorf("only %d statements were seen", checked)
+	}
+}
+
+// plan is SQLite's plan for a query, one step a line.
+func plan(s *Store, query string) (lines []string, err error) {
+	rows, err := s.readDB.Query("EXPLAIN QUERY PLAN "+query, make([]any, strings.Count(query, "?"))[:arguments(s, query)]...)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	for rows.Next() {
+		var id, parent, unused int
+		var line string
+		if err := rows.Scan(&id, &parent, &unused, &line); err != nil {
+			return nil, err
+		}
+		lines = append(lines, line)
+	}
+	return lines, rows.Err()
+}
+
+// arguments is how many the query takes.
+func arguments(s *Store, query string) (n int) {
+	c, err := s.readDB.Conn(context.Background())
+	if err != nil {
+		return 0
+	}
+	defer c.Close()
+	c.Raw(func(dc any) error {
+		st, err := dc.(recorder).Prepare("EXPLAIN QUERY PLAN " + query)
+		if err == nil {
+			n = st.NumInput()
+			st.Close()
+		}
+		return err
+	})
+	return n
+}
+
+// Every reading of a tenant's tables says whose rows it wants, except where the
+// daemon itself asks by number. (SEC-19)
+func TestEveryReadingNamesTheOrg(t *testing.T) {
+	_, read, _ := exercise(t)
+	daemons := []string{
+		"FROM deliveries INDEXED BY deliveries_pending",             // lanes, counts of all orgs
+		"FROM json_each(?) j JOIN payloads",                         // Payloads: by numbers the books gave to lanes
+		"SELECT org, count(*)",                                      // the counts themselves
+		"SELECT id FROM events WHERE id BETWEEN",                    // retention
+		"FROM attempts WHERE event=? AND endpoint=?",                // after the delivery was found in the org
+		"SELECT count(*) FROM json_each(?) j CROSS JOIN deliveries", // of events found in the org
+		"FROM json_each(?) j CROSS JOIN",                            // the audit: looks for what belongs to others
+		"FROM endpoints WHERE removed_at IS NOT NULL",               // sweeping
+	}
+	tables := regexp.MustCompile(`\b(FROM|JOIN) (deliveries|events|attempts|payloads|endpoints|subscriptions|rejected|gaps|gated|cursors)\b`)
+	named := regexp.MustCompile(`\borg\s*=\s*\?`)
+	for _, query := range read {
+		query = space.ReplaceAllString(query, " ")
+		if !tables.MatchString(query) || named.MatchString(query) {
+			continue
+		}
+		if !slices.ContainsFunc(daemons, func(known string) bool { return strings.Contains(query, known) }) &&
+			!strings.Contains(query, "ORDER BY o.org") && !strings.Contains(query, "JOIN orgs o ON o.id = e.org") {
+			t.Errorf("no org: %s", query)
+		}
+	}
+}
