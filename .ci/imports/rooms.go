@@ -16,6 +16,7 @@ type room struct {
 
 // rooms is the house, lowest floor first.
 var rooms = []room{
+	{"testdata", 0, nil}, // data alone
 	{"deliver/sign", 0, nil},
 	{"stream", 1, nil},
 	{"stream/outbox", 2, []string{"stream"}},
@@ -23,7 +24,7 @@ var rooms = []room{
 	{"deliver", 2, []string{"stream", "deliver/sign"}},
 	{"fanout", 3, []string{"stream", "cursor", "deliver"}},
 	{"sqlite", 4, []string{"stream", "stream/outbox", "cursor", "deliver", "deliver/sign", "fanout"}},
-	{"cmd", 5, []string{"stream", "stream/outbox", "cursor", "deliver", "deliver/sign", "fanout", "sqlite"}},
+	{"cmd", 5, []string{"stream", "stream/outbox", "cursor", "deliver", "deliver/sign", "fanout", "sqlite", "testdata"}},
 }
 
 // A technology is a set of outside packages that only some packages may know.
