@@ -114,7 +114,7 @@ func (a *app) printDelivery(d httpapi.DeliveryDetail) {
 	a.printf("\n")
 	t := &table{columns: []string{">#", "TIME", "TRIGGER", "RESULT", ">TOOK", "ERROR"}}
 	for _, at := range d.Attempts {
-		t.add(at.Number, moment(at.Time), at.Trigger, result(at), took(at), at.Error)
+		t.add(at.Number, at.Time.UTC().Format("2006-01-02T15:04:05.000Z"), at.Trigger, result(at), took(at), at.Error)
 	}
 	t.print(a.out, a.ink())
 	last := d.Attempts[len(d.Attempts)-1]

@@ -302,12 +302,12 @@ func (d *demo) showArrival(r arrival) {
 	status, note := d.ink.green(fmt.Sprint(r.Status)), ""
 	switch {
 	case r.Status >= 300:
-		status, note = d.ink.red(fmt.Sprint(r.Status)), d.ink.faint("  again in about 500ms")
+		status, note = d.ink.red(fmt.Sprint(r.Status)), d.ink.faint("   again in about 500ms")
 	case r.Attempt != "1":
-		note = d.ink.faint("  same webhook-id")
+		note = d.ink.faint("   same webhook-id")
 	}
 	d.app.printf("  %s  %-13s  %-23s  %7s     %s  %s%s\n",
-		d.ink.faint(fmt.Sprintf("%6.3fs", r.at.Sub(d.began).Seconds())), r.Endpoint, r.Type, r.Attempt, status, d.ink.green("verified "), note)
+		d.ink.faint(fmt.Sprintf("%6.3fs", r.at.Sub(d.began).Seconds())), r.Endpoint, r.Type, r.Attempt, status, d.ink.green("verified"), note)
 }
 
 // showSample shows one request whole.

@@ -47,9 +47,10 @@ func lock(dir string) (io.Closer, error) {
 		pid, _ := io.ReadAll(io.LimitReader(f, 20))
 		return nil, &lockedError{dir: dir, pid: strings.TrimSpace(string(pid))}
 	}
-	// The pid is for people: a crash between these two lines leaves it empty or old,
-	// while the lock itself is right.
-	if err := f.Truncate(0); err == nil {
+	// The pid is for people: a crash between these two lines leaves it empty or
+	// old, while the lock itself is right.
+	err = f.Truncate(0)
+	if err == nil {
 		_, err = fmt.Fprintf(f, "%d\n", os.Getpid())
 	}
 	if err != nil {

@@ -63,12 +63,12 @@ with 0. A second signal ends at once, and loses nothing either.`,
 // books; then the walk drains; health and metrics are served to the last.
 func serve(ctx context.Context, cfg config.Serve, log *slog.Logger, ready func(nats string)) error {
 	began := time.Now()
-	log.Info("grapnel is starting", "version", buildVersion(), "data", cfg.Data, "pid", os.Getpid())
 	held, err := lock(cfg.Data)
 	if err != nil {
 		return err
 	}
 	defer held.Close()
+	log.Info("grapnel is starting", "version", buildVersion(), "data", cfg.Data, "pid", os.Getpid())
 	public, err := listenPublic(cfg.Listen)
 	if err != nil {
 		return err

@@ -24,7 +24,7 @@ func New(w io.Writer, format string, level slog.Leveler) (*slog.Logger, error) {
 	}
 	switch format {
 	case "text":
-		return slog.New(tint.NewHandler(w, &tint.Options{
+		return slog.New(tint.NewTextHandler(w, &tint.Options{
 			Level: level, TimeFormat: "15:04:05.000", NoColor: !Colour(w), ReplaceAttr: briefly,
 		})), nil
 	case "json":
