@@ -21,6 +21,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/grapnel-hooks/grapnel/cmd/internal/httpapi"
 	"github.com/grapnel-hooks/grapnel/cmd/internal/httpapi/httpapitest"
+	"github.com/grapnel-hooks/grapnel/cursor"
 	"github.com/grapnel-hooks/grapnel/deliver"
 	"github.com/grapnel-hooks/grapnel/fanout"
 	"github.com/grapnel-hooks/grapnel/stream"
@@ -318,6 +319,47 @@ func TestPagesCoverTheList(t *testing.T) {
 		}
 		if diff := cmp.Diff(want, got); diff != "" {
 			t.Errorf("limit %d (-want +got):\n%s", limit, diff)
+		}
+	}
+}
+
+// Each list goes on where its next_cursor says, and ends.
+func TestEachListHasPages(t *testing.T) {
+	s := world(t)
+	if _, err := s.AddOrg(t.Context(), httpapi.Org{ID: "zoo"}); err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := s.AddEndpoint(t.Context(), httpapi.NewEndpoint{Org: "acme", URL: "https://hooks.example/b"}); err != nil {
+		t.Fatal(err)
+	}
+	for i := range 2 {
+		seq := stream.Seq(20 - 10*i)
+		s.Missed = append(s.Missed, httpapi.Gap{Gap: cursor.Gap{Incarnation: 2 - i, From: seq, To: seq + 1}})
+		s.Rejects = append(s.Rejects, httpapi.Rejected{Incarnation: 2 - i, Rejected: fanout.Rejected{Seq: seq}})
+	}
+	h := operator(s)
+	for _, path := range []string{
+		"/orgs", "/orgs/acme/endpoints", "/orgs/acme/events", "/orgs/acme/deliveries", "/cursors", "/orgs/acme/gaps", "/orgs/acme/rejected",
+	} {
+		seen := map[string]bool{}
+		next := ""
+		for range 3 {
+			w := httptest.NewRecorder()
+			h.ServeHTTP(w, httptest.NewRequest("GET", "/api/v1"+path+"?limit=1&cursor="+next, nil))
+			var page httpapi.List[json.RawMessage]
+			if err := json.Unmarshal(w.Body.Bytes(), &page); err != nil || w.Code != 200 {
+				t.Fatalf("%s: %d %s", path, w.Code, w.Body)
+			}
+			for _, v := range page.Data {
+				seen[string(v)] = true
+			}
+			if next = ""; page.NextCursor == nil {
+				break
+			}
+			next = *page.NextCursor
+		}
+		if len(seen) != 2 || next != "" {
+			t.Errorf("%s: %d different entries in pages of one, want 2; a page after the last: %v", path, len(seen), next != "")
 		}
 	}
 }
