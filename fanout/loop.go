@@ -17,7 +17,7 @@ import (
 )
 
 const (
-	defaultBatch   = 256
+	defaultBatch   = 1024
 	defaultWorkers = 8
 	defaultSweep   = 30 * time.Second
 	// waitForLanes bounds how long a batch waits for receivers that are merely
@@ -48,7 +48,7 @@ type Options struct {
 	Lanes   Lanes
 	Names   stream.Names
 	MaxData int           // bytes of an event's data; 0: 256 KiB
-	Batch   int           // messages per batch; default 256
+	Batch   int           // messages per batch; default 1,024
 	Workers int           // organizations read at once; default 8
 	Sweep   time.Duration // each organization is read at least this often; default 30 s
 
