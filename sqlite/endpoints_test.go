@@ -36,7 +36,7 @@ func TestEndpointSettings(t *testing.T) {
 	if got.Row == 0 || !strings.HasPrefix(got.ID, "ep_") || len(got.ID) != 29 {
 		t.Errorf("row %d, id %q", got.Row, got.ID)
 	}
-	want.Row, want.ID, want.CreatedAt, want.UpdatedAt = got.Row, got.ID, c.now, c.now
+	want.Row, want.ID, want.CreatedAt, want.UpdatedAt = got.Row, got.ID, c.read(), c.read()
 	check := func() {
 		t.Helper()
 		got, err := s.GetEndpoint(ctx, "acme", want.ID)
@@ -48,16 +48,16 @@ func TestEndpointSettings(t *testing.T) {
 		}
 	}
 	check()
-	c.now = c.now.Add(time.Minute)
+	c.add(time.Minute)
 	if _, err := s.SetEndpoint(ctx, "acme", want.ID, EndpointChange{URL: ptr("https://example.com/b"), Concurrency: ptr(9), Secrets: want.Secrets[:1]}); err != nil {
 		t.Fatal(err)
 	}
-	want.URL, want.Concurrency, want.Secrets, want.UpdatedAt = "https://example.com/b", 9, want.Secrets[:1], c.now
+	want.URL, want.Concurrency, want.Secrets, want.UpdatedAt = "https://example.com/b", 9, want.Secrets[:1], c.read()
 	check()
 	if _, err := s.DisableEndpoint(ctx, "acme", want.ID, "manual"); err != nil {
 		t.Fatal(err)
 	}
-	want.DisabledReason, want.DisabledAt = "manual", c.now
+	want.DisabledReason, want.DisabledAt = "manual", c.read()
 	if _, err := s.DisableEndpoint(ctx, "acme", want.ID, "another reason"); err != nil {
 		t.Fatal(err)
 	}
@@ -183,9 +183,9 @@ func TestFailingSince(t *testing.T) {
 	s.OnEndpointChanged(func(e deliver.Endpoint) { told = append(told, fmt.Sprint(toMillis(e.FailingSince))) })
 	key := func(i int) deliver.Key { return deliver.Key{Event: ev[i].Event, Endpoint: w.endpoints[0]} }
 	w.record(c.outcome(key(0), 1, deliver.Delivered))
-	began := toMillis(c.now)
+	began := toMillis(c.read())
 	w.record(c.outcome(key(1), 1, deliver.Pending))
-	c.now = c.now.Add(time.Hour)
+	c.add(time.Hour)
 	w.record(c.outcome(key(2), 1, deliver.Dead), c.outcome(key(3), 1, deliver.Pending))
 	ours := c.outcome(key(4), 1, deliver.Pending)
 	ours.Attempt.Class = deliver.Ours

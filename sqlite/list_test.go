@@ -70,7 +70,7 @@ func TestListDeliveries(t *testing.T) {
 				d := deliver.Delivery{
 					Key: deliver.Key{Event: ev.Event, Endpoint: endpoint}, Org: w.org, Endpoint: ids[endpoint],
 					EventID: p.Events[i].ID, Type: p.Events[i].Type, Seq: p.Events[i].Seq,
-					Stored: p.Events[i].Stored, FannedOut: c.now,
+					Stored: p.Events[i].Stored, FannedOut: c.read(),
 				}
 				d.State = []deliver.State{deliver.Pending, deliver.Pending, deliver.Delivered, deliver.Delivered, deliver.Delivered, deliver.Dead}[rng.IntN(6)]
 				if d.State != deliver.Pending {
@@ -91,7 +91,7 @@ func TestListDeliveries(t *testing.T) {
 	for range 30 {
 		commit(walkers[0], 1+rng.IntN(30))
 		commit(walkers[1], 1+rng.IntN(10))
-		c.now = c.now.Add(time.Hour)
+		c.add(time.Hour)
 	}
 	for org := range model {
 		slices.SortFunc(model[org], func(a, b deliver.Delivery) int {
@@ -99,7 +99,7 @@ func TestListDeliveries(t *testing.T) {
 		})
 	}
 	state := func(s deliver.State) *deliver.State { return &s }
-	since, until := c.now.Add(-20*time.Hour), c.now.Add(-10*time.Hour)
+	since, until := c.read().Add(-20*time.Hour), c.read().Add(-10*time.Hour)
 	filters := map[string]Filter{
 		"all":            {},
 		"endpoint":       {Endpoint: ids[2]},
@@ -113,7 +113,7 @@ func TestListDeliveries(t *testing.T) {
 		"event":          {Event: walkers[0].id(100)},
 		"event, state":   {Event: walkers[0].id(100), State: state(deliver.Delivered)},
 		"unknown event":  {Event: walkers[0].id(-1)},
-		"much":           {Endpoint: ids[1], Type: "invoice.paid", State: state(deliver.Dead), Since: since, Until: c.now},
+		"much":           {Endpoint: ids[1], Type: "invoice.paid", State: state(deliver.Dead), Since: since, Until: c.read()},
 		"much, by chain": {Endpoint: ids[3], Type: "invoice.void", State: state(deliver.Delivered), Since: since, Until: until},
 	}
 	check := func(t *testing.T) {
@@ -144,7 +144,7 @@ func TestListDeliveries(t *testing.T) {
 	}
 	t.Run("whole", check)
 
-	cut := c.now.Add(-15 * time.Hour)
+	cut := c.read().Add(-15 * time.Hour)
 	if _, err := s.Retain(t.Context(), RetainOptions{FinishedBefore: cut, Step: 100}); err != nil {
 		t.Fatal(err)
 	}

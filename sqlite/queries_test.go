@@ -60,7 +60,7 @@ func exercise(t *testing.T) (s *Store, read, written []string) {
 
 	list, _ := s.ListEndpoints(ctx, "acme")
 	dead := deliver.Key{Event: ev[66].Event, Endpoint: 1}
-	for _, f := range []Filter{{}, {Endpoint: list[0].ID, Type: "x", Since: c.now.Add(-time.Hour), Until: c.now.Add(time.Hour)}} {
+	for _, f := range []Filter{{}, {Endpoint: list[0].ID, Type: "x", Since: c.read().Add(-time.Hour), Until: c.read().Add(time.Hour)}} {
 		for _, state := range []*deliver.State{nil, new(deliver.State), ptr(deliver.Dead), ptr(deliver.Delivered)} {
 			f.State = state
 			_, _, err := s.ListDeliveries(ctx, "acme", f, 10, deliver.Key{})
@@ -98,12 +98,12 @@ func exercise(t *testing.T) (s *Store, read, written []string) {
 		must(nil, err)
 	}
 	must(nil, audit.Close())
-	c.now = c.now.Add(100 * day)
-	must(s.Retain(ctx, RetainOptions{FinishedBefore: c.now, DeadBefore: c.now}))
+	c.add(100 * day)
+	must(s.Retain(ctx, RetainOptions{FinishedBefore: c.read(), DeadBefore: c.read()}))
 	for _, e := range list {
 		must(nil, s.RemoveEndpoint(ctx, "acme", e.ID))
 	}
-	must(s.Retain(ctx, RetainOptions{FinishedBefore: c.now, DeadBefore: c.now}))
+	must(s.Retain(ctx, RetainOptions{FinishedBefore: c.read(), DeadBefore: c.read()}))
 	must(nil, s.RemoveOrg(ctx, "acme"))
 	err = s.w.do(ctx, func(x *txn) error {
 		written = slices.Collect(maps.Keys(x.c.stmts))

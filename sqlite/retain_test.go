@@ -2,6 +2,7 @@ package sqlite
 
 import (
 	"errors"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -10,24 +11,30 @@ import (
 	"github.com/grapnel-hooks/grapnel/stream"
 )
 
-// clock is a time that a test moves.
-type clock struct{ now time.Time }
+// clock is a time that a test moves, while tasks of the store read it.
+type clock struct{ ms atomic.Int64 }
 
-func newClock() *clock { return &clock{time.Date(2026, 11, 1, 0, 0, 0, 0, time.UTC)} }
+func newClock() *clock {
+	c := new(clock)
+	c.ms.Store(time.Date(2026, 11, 1, 0, 0, 0, 0, time.UTC).UnixMilli())
+	return c
+}
 
-func (c *clock) read() time.Time { return c.now }
+func (c *clock) read() time.Time { return fromMillis(c.ms.Load()) }
+
+func (c *clock) add(d time.Duration) { c.ms.Add(d.Milliseconds()) }
 
 const day = 24 * time.Hour
 
 // outcome is a record at the clock's time.
 func (c *clock) outcome(k deliver.Key, number int, next deliver.State) deliver.Record {
 	r := delivered(k)
-	r.Attempt.Number, r.Attempt.Started = number, c.now
+	r.Attempt.Number, r.Attempt.Started = number, c.read()
 	r.Next.State, r.Next.Spent = next, number
 	if next != deliver.Delivered {
 		r.Attempt.Class, r.Attempt.Status = deliver.HTTP5xx, 500
-		r.Next.Due = c.now.Add(time.Hour)
-		r.Payload = &deliver.Payload{Event: k.Event, Org: "acme", Type: "invoice.paid", Stored: c.now, Body: []byte("{}")}
+		r.Next.Due = c.read().Add(time.Hour)
+		r.Payload = &deliver.Payload{Event: k.Event, Org: "acme", Type: "invoice.paid", Stored: c.read(), Body: []byte("{}")}
 	}
 	if next == deliver.Dead {
 		r.Next.Reason = deliver.Exhausted
@@ -53,12 +60,12 @@ func TestRetain(t *testing.T) {
 		a, b := w.endpoints[0], w.endpoints[1]
 		retain := func(want Removed) {
 			t.Helper()
-			got, err := s.Retain(t.Context(), RetainOptions{FinishedBefore: c.now.Add(-7 * day), DeadBefore: c.now.Add(-30 * day), Step: step})
+			got, err := s.Retain(t.Context(), RetainOptions{FinishedBefore: c.read().Add(-7 * day), DeadBefore: c.read().Add(-30 * day), Step: step})
 			if err != nil {
 				t.Fatal(err)
 			}
 			if diff := cmp.Diff(want, got); diff != "" {
-				t.Errorf("step %d, %s: removed (-want +got):\n%s", step, c.now.Format(time.DateOnly), diff)
+				t.Errorf("step %d, %s: removed (-want +got):\n%s", step, c.read().Format(time.DateOnly), diff)
 			}
 		}
 		list := func() (states []string) {
@@ -84,12 +91,12 @@ func TestRetain(t *testing.T) {
 			c.outcome(k(5, a), 1, deliver.Pending), c.outcome(k(5, b), 1, deliver.Pending),
 		)
 		awaitRuns(t, s, 1)
-		c.now = c.now.Add(3 * day)
+		c.add(3 * day)
 		w.record(c.outcome(k(3, a), 2, deliver.Delivered)) // finished later than its event was fanned out
 		young := w.commit(w.next(1))
 		retain(Removed{})
 
-		c.now = c.now.Add(5 * day) // 9 Nov.
+		c.add(5 * day) // 9 Nov.
 		retain(Removed{Deliveries: 7, Attempts: 7, Payloads: 1, Events: 2})
 		retain(Removed{})
 		want := []string{"pending", "pending", "pending", "pending", "delivered", "pending", "dead"}
@@ -97,14 +104,14 @@ func TestRetain(t *testing.T) {
 			t.Errorf("left (-want +got):\n%s", diff)
 		}
 
-		c.now = c.now.Add(3 * day) // 12 Nov.: the retried one's turn, by looking again
+		c.add(3 * day) // 12 Nov.: the retried one's turn, by looking again
 		retain(Removed{Deliveries: 1, Attempts: 2, Events: 1})
 		w.record(c.outcome(k(2, b), 2, deliver.Delivered), c.outcome(k(5, a), 2, deliver.Delivered), c.outcome(k(5, b), 2, deliver.Dead))
 
-		c.now = c.now.Add(8 * day) // 20 Nov.
+		c.add(8 * day) // 20 Nov.
 		retain(Removed{Deliveries: 2, Attempts: 4, Payloads: 1, Events: 1})
 
-		c.now = c.now.Add(15 * day) // 5 Dec.: the first dead one, and with it all of the first run
+		c.add(15 * day) // 5 Dec.: the first dead one, and with it all of the first run
 		retain(Removed{Deliveries: 1, Attempts: 1, Payloads: 1, Events: 1, KeyRuns: 1})
 		if c, _ := s.CountStates(t.Context(), "acme"); c.Dead != 1 || c.Pending != 2 {
 			t.Errorf("counts %+v", c)
@@ -147,8 +154,8 @@ func TestRetainNeverFreesNumbers(t *testing.T) {
 	w := newWalker(t, s, "acme", 1)
 	w.deliverAll(w.commit(w.next(10)))
 	w.flush()
-	c.now = time.Now().Add(10 * day)
-	if n, err := s.Retain(t.Context(), RetainOptions{FinishedBefore: c.now}); err != nil || n.Events != 10 {
+	c.add(100 * day)
+	if n, err := s.Retain(t.Context(), RetainOptions{FinishedBefore: c.read()}); err != nil || n.Events != 10 {
 		t.Fatalf("%+v, %v", n, err)
 	}
 	if _, err := s.RetryDelivery(t.Context(), "acme", deliver.Key{Event: 3, Endpoint: 1}); !errors.Is(err, ErrNotFound) {
@@ -170,14 +177,14 @@ func TestRetainGoesOnWhereItStopped(t *testing.T) {
 	s := open(t, Options{Dir: t.TempDir(), Clock: c.read, Synchronous: "NORMAL"})
 	w := newWalker(t, s, "acme", 1)
 	w.commit(w.next(500)) // pending for ever
-	c.now = c.now.Add(30 * day)
+	c.add(30 * day)
 	steps := 0
 	s.o.Failpoint = func(name string) {
 		if name == "retention.step" {
 			steps++
 		}
 	}
-	o := RetainOptions{FinishedBefore: c.now.Add(-day), Step: 10}
+	o := RetainOptions{FinishedBefore: c.read().Add(-day), Step: 10}
 	if _, err := s.Retain(t.Context(), o); err != nil {
 		t.Fatal(err)
 	}
@@ -199,9 +206,9 @@ func TestRetainRejected(t *testing.T) {
 		p.To.Seq++
 		p.Rejected = append(p.Rejected, rejectedAt(p.To.Seq))
 		w.commit(p)
-		c.now = c.now.Add(10 * day)
+		c.add(10 * day)
 	}
-	n, err := s.Retain(t.Context(), RetainOptions{DeadBefore: c.now.Add(-15 * day), Step: 1})
+	n, err := s.Retain(t.Context(), RetainOptions{DeadBefore: c.read().Add(-15 * day), Step: 1})
 	if err != nil || n != (Removed{Rejected: 2}) {
 		t.Errorf("%+v, %v", n, err)
 	}

@@ -128,8 +128,8 @@ func TestRemoveOrg(t *testing.T) {
 		}
 	}
 	c := newClock()
-	c.now = c.now.AddDate(10, 0, 0)
-	n, err := s.Retain(ctx, RetainOptions{FinishedBefore: c.now, DeadBefore: c.now})
+	c.add(3650 * day)
+	n, err := s.Retain(ctx, RetainOptions{FinishedBefore: c.read(), DeadBefore: c.read()})
 	if err != nil || n.Deliveries != 10 {
 		t.Errorf("retention: %+v, %v", n, err)
 	}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -99,19 +100,19 @@ func TestRecordsAloneLinger(t *testing.T) {
 		s := open(t, Options{Dir: t.TempDir(), Synchronous: "NORMAL"})
 		w := newWalker(t, s, "acme", 1)
 		written := w.commit(w.next(10))
-		booked := 0
-		s.OnBooked(func(rs []deliver.Record) { booked += len(rs) })
+		var booked atomic.Int64
+		s.OnBooked(func(rs []deliver.Record) { booked.Add(int64(len(rs))) })
 		before := s.Stats().Commits
 		w.deliverAll(written)
 		time.Sleep(linger - 1)
 		synctest.Wait()
-		if booked != 0 {
-			t.Errorf("%d booked at once", booked)
+		if n := booked.Load(); n != 0 {
+			t.Errorf("%d booked at once", n)
 		}
 		time.Sleep(1)
 		synctest.Wait()
-		if commits := s.Stats().Commits - before; booked != 10 || commits != 1 {
-			t.Errorf("%d booked by %d commits", booked, commits)
+		if commits := s.Stats().Commits - before; booked.Load() != 10 || commits != 1 {
+			t.Errorf("%d booked by %d commits", booked.Load(), commits)
 		}
 	})
 }
