@@ -181,9 +181,13 @@ func (l *list) byEvent() error {
 // the index; only as many rows as a page may look at are then filtered.
 func (l *list) byIndex(index string, state deliver.State) error {
 	clause, args := l.where()
+	look := pageEvents
+	if clause == "" {
+		look = l.limit + 1
+	}
 	keys := `SELECT event, endpoint FROM deliveries INDEXED BY ` + index + fmt.Sprintf(` WHERE state=%d`, state) +
 		` AND org=? AND event<=? AND NOT (event=? AND endpoint<=?) ORDER BY event DESC, endpoint LIMIT ?`
-	first := []any{l.o.row, l.after.Event, l.after.Event, l.after.Endpoint, pageEvents}
+	first := []any{l.o.row, l.after.Event, l.after.Event, l.after.Endpoint, look}
 	full, err := l.add(`SELECT `+deliveryColumns+` FROM (`+keys+`) k CROSS JOIN deliveries d ON d.event=k.event AND d.endpoint=k.endpoint
 		JOIN events e ON e.id=d.event JOIN endpoints p ON p.id=d.endpoint WHERE true`+clause+` ORDER BY d.event DESC, d.endpoint LIMIT ?`,
 		append(append(first, args...), l.limit+1)...)
@@ -191,7 +195,7 @@ func (l *list) byIndex(index string, state deliver.State) error {
 		return err
 	}
 	var end deliver.Key // of what was looked at, when that was not all
-	err = l.s.readDB.QueryRowContext(background, `SELECT event, endpoint FROM (`+keys+`) LIMIT 1 OFFSET ?`, append(first, pageEvents-1)...).Scan(&end.Event, &end.Endpoint)
+	err = l.s.readDB.QueryRowContext(background, `SELECT event, endpoint FROM (`+keys+`) LIMIT 1 OFFSET ?`, append(first, look-1)...).Scan(&end.Event, &end.Endpoint)
 	switch {
 	case errors.Is(err, sql.ErrNoRows):
 		return nil

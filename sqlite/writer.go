@@ -18,8 +18,8 @@ const (
 	maxOps     = 64   // operations in one transaction
 	maxBatch   = 1024 // records in one transaction
 	maxRecords = 8192 // records waiting; then Record blocks
-	soon       = 256  // records that are worth a transaction of their own at once
-	linger     = 2 * time.Millisecond
+	soon       = 512  // records that are worth a transaction of their own at once
+	linger     = 5 * time.Millisecond
 	retryAfter = time.Second // between tries to write records that cannot be written
 	busyTries  = 2           // each as long as busyTimeout
 	closeTries = 3

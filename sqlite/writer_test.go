@@ -11,6 +11,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
 	"github.com/grapnel-hooks/grapnel/deliver"
 	"github.com/grapnel-hooks/grapnel/fanout"
 	"github.com/mattn/go-sqlite3"
@@ -92,6 +93,49 @@ func TestGroupOutlivesAFailingOperation(t *testing.T) {
 			t.Errorf("counts %+v", c)
 		}
 	})
+}
+
+// What an operation wrote, counted and planned to do before it failed is undone,
+// though its group commits.
+func TestFailingOperationLeavesNothing(t *testing.T) {
+	s := open(t, Options{Dir: t.TempDir()})
+	w := newWalker(t, s, "acme", 1)
+	release := holdWriter(t, s)
+	broken := errors.New("broken")
+	results := make(chan error, 2)
+	go func() {
+		results <- s.w.do(context.Background(), func(x *txn) error {
+			o := s.orgs["acme"]
+			if _, err := x.commit(o, w.next(5), nil); err != nil {
+				return err
+			}
+			x.after = append(x.after, func() { t.Error("what follows from a failed operation was done") })
+			return broken
+		})
+	}()
+	go func() {
+		_, err := s.AddOrg(context.Background(), Org{ID: "other"})
+		results <- err
+	}()
+	release()
+	if err := errors.Join(<-results, <-results); !errors.Is(err, broken) {
+		t.Errorf("error %v", err)
+	}
+	events, err := s.column("SELECT count(*) FROM events UNION ALL SELECT count(*) FROM deliveries UNION ALL SELECT position FROM cursors")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff([]int64{0, 0, 0, 0}, events); diff != "" { // two orgs
+		t.Errorf("rows (-want +got):\n%s", diff)
+	}
+	if c, _ := s.CountStates(t.Context(), "acme"); c != (Counts{}) {
+		t.Errorf("counts %+v", c)
+	}
+	w.refresh()
+	w.made = 0
+	if ev := w.commit(w.next(1)); ev[0].Event != 1 {
+		t.Errorf("event %d", ev[0].Event)
+	}
 }
 
 // Records alone wait for company, not for ever.
