@@ -16,10 +16,6 @@ import (
 	"github.com/oklog/ulid/v2"
 )
 
-// ReasonRemoved is the DisabledReason with which a removed endpoint is told to
-// the function given to OnEndpointChanged, for the last time.
-const ReasonRemoved = "removed"
-
 // EndpointChange is what SetEndpoint changes; nil leaves a setting alone.
 type EndpointChange struct {
 	URL         *string
@@ -148,7 +144,7 @@ func (t *txn) changed(o *orgState, e deliver.Endpoint) {
 
 // OnEndpointChanged sets the function that is told of each endpoint that was
 // added, changed, disabled or enabled, that began or ceased to fail, or that
-// was removed ([ReasonRemoved]), once that is durable. The function is called
+// was removed ([deliver.DisabledRemoved]), once that is durable. The function is called
 // by the writer: it must be quick and must not call the store.
 func (s *Store) OnEndpointChanged(f func(deliver.Endpoint)) { s.onEndpoint.Store(&f) }
 
@@ -378,7 +374,7 @@ func (s *Store) RemoveEndpoint(ctx context.Context, org, id string) error {
 		if _, err := t.c.exec("UPDATE endpoints SET removed_at=?1, secrets='[]', updated_at=?1 WHERE id=?2", toMillis(t.now), e.Row); err != nil {
 			return err
 		}
-		e.Secrets, e.DisabledReason, e.DisabledAt = nil, ReasonRemoved, t.now.Truncate(time.Millisecond).UTC()
+		e.Secrets, e.DisabledReason, e.DisabledAt = nil, deliver.DisabledRemoved, t.now.Truncate(time.Millisecond).UTC()
 		t.after = append(t.after, func() {
 			s.mu.Lock()
 			delete(s.endpoints, e.Row)

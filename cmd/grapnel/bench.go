@@ -21,6 +21,7 @@ type benchOptions struct {
 	Size       int     // bytes of an event's data
 	Load       float64 // of the measured rate, for the latency
 	LatencyFor time.Duration
+	Keys       bool   // events carry dedupe keys
 	Profile    string // file for a CPU profile of the last walk of each kind, ".N" appended
 	JSON       bool
 }
@@ -51,6 +52,7 @@ with its cursor held, so that the walk is measured and not the publisher.`,
 	f.IntVar(&o.Size, "size", 1024, "bytes of an event's data")
 	f.Float64Var(&o.Load, "load", 0.2, "load for the latency, as a part of the measured rate")
 	f.DurationVar(&o.LatencyFor, "latency-for", 10*time.Second, "how long to measure the latency; 0: not at all")
+	f.BoolVar(&o.Keys, "keys", false, "give each event a dedupe key, whose header the broker has to copy")
 	f.StringVar(&o.Profile, "profile", "", "write CPU profiles of the walk to `FILE`.<endpoints>")
 	c.AddCommand(benchIsolationCommand(), benchGrowthCommand(), benchSoakCommand())
 
@@ -152,7 +154,11 @@ func (s *benchSpeed) round(ctx context.Context, receiver *benchProcess, address 
 	if err := walk.ask(&ok, "endpoints %d %d /", s.Endpoints, s.Concurrency); err != nil {
 		return err
 	}
-	if err := walk.ask(&ok, "fill %d", o.Events/s.Endpoints); err != nil {
+	fill := "fill"
+	if o.Keys {
+		fill = "fillkeys"
+	}
+	if err := walk.ask(&ok, "%s %d", fill, o.Events/s.Endpoints); err != nil {
 		return err
 	}
 	if o.Profile != "" {
@@ -300,7 +306,7 @@ func (s *benchSpeed) print(out io.Writer) {
 	row("rows per commit", "%.0f", of(s.Walk, func(m measured) float64 { return float64(m.Rows) / float64(max(m.Commits, 1)) }))
 	row("disk per delivery", "%.0f bytes", of(s.Walk, func(m measured) float64 { return float64(m.Disk) / float64(m.Deliveries) }))
 	row("memory idle / during", "%.0f / %.0f MiB", float64(last.Idle)/(1<<20), float64(last.RSS)/(1<<20))
-	row("appended before, in batches", "%.0f events/s", last.FillRate)
+	row("appended before", "%.0f events/s (flushed lazily)", last.FillRate)
 	if l := s.Latency; l != nil {
 		row("latency, ack to receipt", "p50 %s, p99 %s, max %s at %.0f events/s (%d events, %d lost)",
 			l.P50.Round(10*time.Microsecond), l.P99.Round(10*time.Microsecond), l.Max.Round(10*time.Microsecond), l.EventsPerSecond, l.Events, l.Lost)

@@ -12,6 +12,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"runtime/debug"
 	"runtime/pprof"
 	"strconv"
 	"strings"
@@ -121,13 +122,14 @@ type benchWalk struct {
 	made   int   // endpoints
 	idle   int64
 	fill   float64
-	file   string // for the CPU profile of the next measurement; "": none
+	sync   time.Duration // flushing of the embedded server; 0: always
+	file   string        // for the CPU profile of the next measurement; "": none
 }
 
 // runBenchWalk answers these requests, a line each:
 //
 //	endpoints N CONCURRENCY PATH   make endpoints at PATH of the receiver
-//	fill N                         append N events to the stream, by atomic batches
+//	fill N, fillkeys N             append N events to the stream, without and with dedupe keys
 //	go N                           let fan-out begin, wait until N deliveries are booked
 //	finished N                     put N finished deliveries of another org into the books
 //	orgs N                         make N more organizations with streams
@@ -158,7 +160,7 @@ func runBenchWalk(ctx context.Context, in io.Reader, out io.Writer, target strin
 func (w *benchWalk) open(ctx context.Context, held bool) error {
 	d, err := openDaemon(ctx, daemonOptions{
 		Data: w.dir, Version: "bench", NATSListen: "127.0.0.1:0", AllowHTTP: true, Allow: loopback,
-		Held: held, Log: slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelError})),
+		NATSSync: w.sync, Held: held, Log: slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelError})),
 	})
 	if err != nil {
 		return err
@@ -200,7 +202,9 @@ func (w *benchWalk) serve(ctx context.Context, in io.Reader, out io.Writer) erro
 		case "endpoints":
 			err = w.endpoints(ctx, int(number(1)), int(number(2)), words[3])
 		case "fill":
-			err = w.append(ctx, number(1))
+			err = w.append(ctx, number(1), false)
+		case "fillkeys":
+			err = w.append(ctx, number(1), true)
 		case "go":
 			answer, err = w.measure(ctx, number(1), w.d.release)
 		case "finished":
@@ -388,23 +392,56 @@ func (w *benchWalk) endpoints(ctx context.Context, n, concurrency int, path stri
 	return nil
 }
 
-func (w *benchWalk) append(ctx context.Context, n int64) error {
-	start := time.Now()
-	for left := n; left > 0; {
-		batch := make([]stream.Append, min(left, 256))
-		for i := range batch {
-			batch[i] = stream.Append{
-				Type: "bench.event", DedupeKey: "key-" + strconv.FormatInt(w.next, 10), Data: benchEvent(w.next, w.size),
-			}
-			w.next++
-		}
-		if _, err := w.d.broker.AppendBatch(ctx, "bench", batch); err != nil {
-			return err
-		}
-		left -= int64(len(batch))
+// append fills the stream with ordinary appends, as a publisher's client makes
+// them. So that this does not take minutes, the embedded server flushes lazily
+// meanwhile; it runs with all guarantees again when this returns.
+func (w *benchWalk) append(ctx context.Context, n int64, keys bool) error {
+	if err := w.reopen(ctx, time.Minute); err != nil {
+		return err
 	}
+	start := time.Now()
+	var wg sync.WaitGroup
+	errs := make(chan error, fillers)
+	end := w.next + n
+	var next atomic.Int64
+	next.Store(w.next)
+	for range fillers {
+		wg.Go(func() {
+			for i := next.Add(1) - 1; i < end; i = next.Add(1) - 1 {
+				a := stream.Append{Type: "bench.event", Data: benchEvent(i, w.size)}
+				if keys {
+					a.DedupeKey = "key-" + strconv.FormatInt(i, 10)
+				}
+				if _, err := w.d.broker.Append(ctx, "bench", a); err != nil {
+					errs <- err
+					return
+				}
+			}
+		})
+	}
+	wg.Wait()
+	select {
+	case err := <-errs:
+		return err
+	default:
+	}
+	w.next = end
 	w.fill = float64(n) / time.Since(start).Seconds()
-	return nil
+	return w.reopen(ctx, 0)
+}
+
+// fillers append at the same time.
+const fillers = 16
+
+// reopen ends the daemon and starts it again, held, with another flushing of
+// the embedded server.
+func (w *benchWalk) reopen(ctx context.Context, sync time.Duration) error {
+	if err := w.stop(); err != nil {
+		return err
+	}
+	debug.FreeOSMemory()
+	w.sync = sync
+	return w.open(ctx, true)
 }
 
 // booked counts deliveries whose success is durable.
@@ -430,7 +467,7 @@ func (w *benchWalk) measure(ctx context.Context, n int64, begin func()) (measure
 	s0, disk0, u0 := w.d.store.Stats(), w.disk(), processUsage()
 	start := time.Now()
 	begin()
-	tick := time.NewTicker(time.Millisecond)
+	tick := time.NewTicker(5 * time.Millisecond)
 	defer tick.Stop()
 	for w.booked() < want {
 		select {

@@ -7,9 +7,11 @@ import (
 	"log/slog"
 	"maps"
 	"net/netip"
+	"os"
 	"slices"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"github.com/grapnel-hooks/grapnel/cmd/internal/httpapi"
@@ -18,6 +20,7 @@ import (
 	"github.com/grapnel-hooks/grapnel/sqlite"
 	"github.com/grapnel-hooks/grapnel/stream"
 	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
 )
 
 // featureOutgoing is the feature that an org's plan must have (contract, section 3).
@@ -83,6 +86,9 @@ func openDaemon(ctx context.Context, o daemonOptions) (_ *daemon, err error) {
 	if o.KeepDead == 0 {
 		o.KeepDead = 90 * 24 * time.Hour
 	}
+	if o.MaxInFlight == 0 {
+		o.MaxInFlight = requestLimit()
+	}
 	d := &daemon{
 		cfg: o, log: o.Log, names: stream.Names{Prefix: o.Prefix},
 		registry: prometheus.NewRegistry(), started: time.Now(), released: make(chan struct{}),
@@ -138,7 +144,7 @@ func openDaemon(ctx context.Context, o daemonOptions) (_ *daemon, err error) {
 		Books: d.store, Log: d.broker, Lanes: d.lanes, Names: d.names, MaxData: o.MaxData,
 		Sweep: o.Sweep, Failpoint: o.Failpoint, Logger: o.Log,
 	})
-	d.registry.MustRegister(d.metrics)
+	d.registry.MustRegister(d.metrics, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return d, nil
 }
 
@@ -195,6 +201,9 @@ func (d *daemon) Run(ctx context.Context) error {
 	start("fan-out", d.fanOut)
 	start("streams", d.findStreams)
 	start("retention", d.retain)
+	if d.server != nil {
+		start("broker", d.watchServer)
+	}
 	d.ready.Store(true)
 	<-ctx.Done()
 	d.draining.Store(true)
@@ -379,6 +388,46 @@ func (d *daemon) retain(ctx context.Context) error {
 	}
 }
 
+// watchServer starts the embedded server again when one of its streams is
+// frozen: a failed write (a full disk, no descriptors left) stays until then,
+// even when its cause is gone.
+func (d *daemon) watchServer(ctx context.Context) error {
+	tick := time.NewTicker(10 * time.Second)
+	defer tick.Stop()
+	var again time.Time // not before
+	sick := 0
+	for {
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return nil
+		}
+		err := d.server.Health()
+		if sick++; err == nil {
+			sick = 0
+		}
+		if sick < 2 || time.Now().Before(again) {
+			continue
+		}
+		again = time.Now().Add(time.Minute)
+		d.log.Error("the embedded broker cannot write; it is started again", "error", err)
+		if err := d.server.Restart(ctx); err != nil && ctx.Err() == nil {
+			d.log.Error("the embedded broker did not start; it is tried again in a minute", "error", err)
+		}
+	}
+}
+
+// requestLimit is how many requests may be in flight: so many that thousands
+// of endpoints that hang cost the others nothing, but never all descriptors.
+func requestLimit() int {
+	const most = 12288
+	var files syscall.Rlimit
+	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &files); err != nil {
+		return most
+	}
+	return int(max(min(files.Cur*3/4, most), 64))
+}
+
 // planGated reports whether the plan lacks outgoing webhooks.
 func (d *daemon) planGated(plan string) bool {
 	if d.cfg.Plans == nil || plan == "" {
@@ -398,7 +447,7 @@ func (d *daemon) maxData() int {
 
 // Health is how the daemon is, for probes and people.
 func (d *daemon) Health() httpapi.Health {
-	h := httpapi.Health{Version: d.cfg.Version, Started: d.started}
+	h := httpapi.Health{Version: d.cfg.Version, PID: os.Getpid(), Started: d.started}
 	switch {
 	case d.draining.Load():
 		h.Ready = errors.New("stopping")

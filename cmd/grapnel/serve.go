@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	stdlog "log"
 	"log/slog"
 	"net"
 	"os"
@@ -68,6 +69,9 @@ func serve(ctx context.Context, cfg config.Serve, log *slog.Logger, ready func(n
 		return err
 	}
 	defer held.Close()
+	// net/http tells the standard logger what it finds odd in a receiver's bytes.
+	stdlog.SetFlags(0)
+	stdlog.SetOutput(slog.NewLogLogger(log.Handler(), slog.LevelDebug).Writer())
 	log.Info("grapnel is starting", "version", buildVersion(), "data", cfg.Data, "pid", os.Getpid())
 	public, err := listenPublic(cfg.Listen)
 	if err != nil {
@@ -181,6 +185,7 @@ func daemonFrom(cfg config.Serve, log *slog.Logger) daemonOptions {
 		Broker: stream.Options{
 			URL: cfg.NATSURL, Creds: cfg.NATSCreds, TLSCA: cfg.NATSTLSCA, TLSCert: cfg.NATSTLSCert, TLSKey: cfg.NATSTLSKey,
 		},
+		Prefix: cfg.SubjectPrefix, MaxData: cfg.MaxEventSize,
 		AllowHTTP: cfg.AllowHTTP, Allow: cfg.AllowNetworks, Plans: cfg.Plans,
 		KeepFinished: cfg.KeepFinished, KeepDead: cfg.KeepDead, Log: log,
 	}

@@ -25,6 +25,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/grapnel-hooks/grapnel/stream"
 	"github.com/spf13/pflag"
 )
 
@@ -38,6 +39,8 @@ type Serve struct {
 	NATSTLSCA, NATSTLSCert, NATSTLSKey string        // PEM files, or ""
 	NATSListen                         string        // of the embedded server: host:port, or "off"
 	NATSSync                           time.Duration // of the embedded server; 0: always
+	SubjectPrefix                      string        // of subjects and streams
+	MaxEventSize                       int           // bytes of an event's data
 	AllowHTTP                          bool
 	AllowNetworks                      []netip.Prefix
 	LogFormat                          string // auto, text or json
@@ -107,6 +110,15 @@ var settings = []setting{
 		set: func(c *Serve, v []string) (err error) {
 			c.NATSSync, err = syncInterval(v[0])
 			return err
+		}},
+	{flag: "subject-prefix", usage: "the first `word` of event subjects, and in capitals of stream names", initial: "events",
+		set: text(func(c *Serve) *string { return &c.SubjectPrefix }, func(v string) error { return stream.Names{Prefix: v}.Check() })},
+	{flag: "max-event-size", usage: "the most `bytes` that an event's data may have", initial: "262144",
+		set: func(c *Serve, v []string) (err error) {
+			if c.MaxEventSize, err = strconv.Atoi(v[0]); err != nil || c.MaxEventSize < 1<<10 || c.MaxEventSize > 1<<23 {
+				return fmt.Errorf("%q: want a number of bytes from 1024 to 8388608", v[0])
+			}
+			return nil
 		}},
 	{flag: "allow-http", usage: "let endpoints have http URLs, too", initial: "false", boolean: true,
 		set: func(c *Serve, v []string) (err error) {

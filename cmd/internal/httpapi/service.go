@@ -48,8 +48,8 @@ type Service interface {
 	Orgs(ctx context.Context, after string, limit int) ([]Org, error)
 	Org(ctx context.Context, org string) (Org, error)
 	ChangeOrg(ctx context.Context, org string, c OrgChange) (Org, error)
-	// RemoveOrg takes the organization, its endpoints and its deliveries out
-	// of the books. Its stream stays on the broker.
+	// RemoveOrg removes an organization that has no endpoints left (else it
+	// wraps ErrState), and its stream with every event in it.
 	RemoveOrg(ctx context.Context, org string) error
 
 	// AddEndpoint makes an endpoint that gets the events after the org's
