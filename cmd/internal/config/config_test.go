@@ -38,7 +38,7 @@ func load(t *testing.T, args []string, env map[string]string, text string) (Serv
 }
 
 func defaults(change func(*Serve)) Serve {
-	c := Serve{Data: "./grapnel-data", Listen: "127.0.0.1:8480", NATSListen: "127.0.0.1:4222", LogFormat: "auto"}
+	c := Serve{Data: "./grapnel-data", Listen: "127.0.0.1:8480", NATSListen: "127.0.0.1:4222", SubjectPrefix: "events", MaxEventSize: 256 << 10, LogFormat: "auto"}
 	if change != nil {
 		change(&c)
 	}
@@ -91,7 +91,7 @@ retention:
 			want: defaults(nil)},
 		{name: "empty variable is none", env: map[string]string{"GRAPNEL_LISTEN": ""}, want: defaults(nil)},
 		{name: "whole file", file: everything, want: Serve{
-			Data: "/var/lib/grapnel", Listen: "off", NATSListen: "127.0.0.1:0", NATSSync: 2 * time.Second, AllowHTTP: true,
+			Data: "/var/lib/grapnel", Listen: "off", NATSListen: "127.0.0.1:0", NATSSync: 2 * time.Second, SubjectPrefix: "events", MaxEventSize: 256 << 10, AllowHTTP: true,
 			AllowNetworks: nets("10.0.0.0/8", "fd00::/8"), LogFormat: "json", LogLevel: slog.LevelDebug, File: "grapnel.yaml",
 			Plans:        map[string][]string{"trial": {}, "enterprise": {"outgoing_webhooks"}},
 			KeepFinished: 12 * time.Hour, KeepDead: 90 * 24 * time.Hour,
