@@ -25,6 +25,7 @@ type lane struct {
 	window  int  // how many may run; grows with successes, shrinks with silence
 	queued  bool // waits for a slot
 	proven  bool // the last attempt was answered with success
+	failing bool // the last attempt was not
 	moved   time.Time
 	paused  *time.Timer // until the payloads can be had again
 	turn    uint32      // alternates between the fronts
@@ -76,6 +77,7 @@ func (n *lane) set(ep Endpoint, t *Target) {
 	if !was {
 		n.unknown = true
 		n.window = 1
+		n.failing = !ep.FailingSince.IsZero()
 	}
 	n.window = min(n.window, ep.Concurrency)
 	n.kick()
@@ -112,13 +114,31 @@ func (n *lane) offer(ts []Ticket) {
 		return // when it is enabled, the books are asked
 	}
 	for i := range ts {
-		if n.unknown || n.fresh.behind || n.fresh.tickets.len() >= laneHard || !n.l.fits(&ts[i]) {
+		if n.unknown || n.fresh.behind || !n.fits(&n.fresh, &ts[i], laneHard) {
 			n.fresh.refuse(ts[i].Place())
 			continue
 		}
 		n.push(&n.fresh, ts[i])
 	}
 	n.kick()
+}
+
+// fits reports whether the front may hold the ticket in memory, if it holds at
+// most so many.
+func (n *lane) fits(f *front, t *Ticket, most int) bool {
+	held := f.tickets.len()
+	if held < laneFailing {
+		return t.Payload == nil || n.l.payload.Load() < n.l.o.MaxPayload
+	}
+	return !n.failing && held < most && n.l.fits(t)
+}
+
+// low is how short a front that is behind must be to be paged in.
+func (n *lane) low() int {
+	if n.failing {
+		return laneFailing / 2
+	}
+	return laneLow
 }
 
 func (n *lane) push(f *front, t Ticket) {
@@ -163,7 +183,7 @@ func (n *lane) take() (Ticket, *Target, bool) {
 	t := f.tickets.pop()
 	n.l.unqueue(&t)
 	length := f.tickets.len()
-	if f.behind && (length == laneLow-1 || length == 0) {
+	if f.behind && (length == n.low()-1 || length == 0) {
 		n.l.wakePager()
 	}
 	if length == laneSoft-1 {
@@ -181,7 +201,7 @@ func (n *lane) pressure(now time.Time) (long, moves bool) {
 
 // hungry reports whether the front should be paged in.
 func (n *lane) hungry(f *front) bool {
-	return n.target != nil && !n.unknown && f.behind && f.tickets.len() < laneLow
+	return n.target != nil && !n.unknown && f.behind && f.tickets.len() < n.low()
 }
 
 // pause keeps the lane still for a moment, the ticket put back in front.
@@ -212,7 +232,12 @@ func (n *lane) pause(t Ticket) {
 // success, so that a lane opens as fast as its receiver answers; back to one
 // when it is silent, so that endpoints that hang cost one request each.
 func (n *lane) learn(o *Outcome, now time.Time) {
+	was := n.failing
 	n.proven = o.Class == OK
+	n.failing = o.Class != OK && (o.Class != Ours || was)
+	if was && !n.failing && (n.fresh.behind || n.retry.behind) {
+		n.l.wakePager() // it may hold more now
+	}
 	switch o.Class {
 	case OK:
 		n.moved = now

@@ -295,7 +295,7 @@ func (l *Lanes) fill(ctx context.Context, ts []Ticket, of func(*lane) *front) {
 		_, held := n.held[t.Event]
 		switch {
 		case n.target == nil || held:
-		case f.refused != (Place{}) && f.refused.Less(t.Place()), f.tickets.len() >= laneSoft, !l.fits(t):
+		case f.refused != (Place{}) && f.refused.Less(t.Place()), !n.fits(f, t, laneSoft):
 			f.refuse(t.Place()) // and all after it, so that the order stays
 		default:
 			t.Payload = payloads[t.Event]
@@ -319,6 +319,9 @@ func (l *Lanes) wanted(ts []Ticket, of func(*lane) *front) []int64 {
 				n.mu.Lock()
 				if n.target != nil {
 					left = laneSoft - of(n).tickets.len()
+					if n.failing {
+						left = min(left, laneFailing)
+					}
 				}
 				n.mu.Unlock()
 			}

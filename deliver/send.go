@@ -115,6 +115,11 @@ func NewSender(o SenderOptions) *Sender {
 			MaxIdleConnsPerHost:    idlePerHost,
 			IdleConnTimeout:        idleTimeout,
 			MaxResponseHeaderBytes: maxResponseHeader,
+			// A usual request leaves in one write, a usual answer comes in one
+			// read; what is larger takes a few. Thousands of endpoints that hang
+			// hold a pair of these each.
+			WriteBufferSize: 2 << 10,
+			ReadBufferSize:  1 << 10,
 		},
 		userAgent: o.UserAgent,
 		allowHTTP: o.AllowHTTP,

@@ -3,6 +3,15 @@ package deliver
 import (
 	"sync"
 	"sync/atomic"
+	"time"
+)
+
+// Lanes whose last attempt did not succeed start at most so many requests in
+// so much time: when thousands of endpoints hang together, they would else all
+// dial in the same moment, and again when they all time out.
+const (
+	paceBurst  = 100
+	pacePeriod = 20 * time.Millisecond
 )
 
 // slots bounds the requests in flight over all lanes, and shares them fairly
@@ -12,6 +21,7 @@ import (
 // of endpoints that hang cannot keep a healthy one waiting.
 type slots struct {
 	waiting atomic.Int32 // lanes in proven and other
+	scarce  atomic.Bool  // none is free but for the reserve
 
 	mu      sync.Mutex
 	all     int
@@ -21,15 +31,43 @@ type slots struct {
 	idle    chan struct{} // closed once closed and all are free
 	proven  turns
 	other   turns
+	pace    int  // requests that other may still start in this period
+	pacing  bool // a timer begins the next period
 }
 
 func (s *slots) init(n int) {
-	s.all, s.free, s.reserve = n, n, min(n/4, 1024)
+	s.all, s.free, s.reserve, s.pace = n, n, min(n/4, 1024), paceBurst
 	s.idle = make(chan struct{})
 }
 
+// open says whether a lane may have a slot now. Called with mu held, as are
+// use and checkIdle.
 func (s *slots) open(proven bool) bool {
-	return !s.closed && (s.free > s.reserve || proven && s.free > 0)
+	if proven {
+		return !s.closed && s.free > 0
+	}
+	return !s.closed && s.free > s.reserve && s.pace > 0
+}
+
+// use takes a free slot.
+func (s *slots) use(proven bool) {
+	s.free--
+	s.scarce.Store(s.free <= s.reserve)
+	if proven {
+		return
+	}
+	s.pace--
+	if !s.pacing {
+		s.pacing = true
+		time.AfterFunc(pacePeriod, s.nextPeriod)
+	}
+}
+
+func (s *slots) nextPeriod() {
+	s.mu.Lock()
+	s.pace, s.pacing = paceBurst, false
+	s.mu.Unlock()
+	s.grant()
 }
 
 // take gets a slot for the lane, or queues the lane for one. Called with the
@@ -42,7 +80,7 @@ func (s *slots) take(n *lane) bool {
 		w = &s.proven
 	}
 	if w.n == 0 && s.open(n.proven) {
-		s.free--
+		s.use(n.proven)
 		return true
 	}
 	if !s.closed {
@@ -53,12 +91,18 @@ func (s *slots) take(n *lane) bool {
 	return false
 }
 
-// contended reports whether somebody waits for a slot.
-func (s *slots) contended() bool { return s.waiting.Load() > 0 }
+// contended reports whether somebody waits because there are too few slots.
+func (s *slots) contended() bool { return s.scarce.Load() && s.waiting.Load() > 0 }
 
 // give returns a slot and passes free ones on. Called with no lane locked.
 func (s *slots) give() {
 	s.put()
+	s.grant()
+}
+
+// grant gives free slots to the lanes whose turn it is. Called with no lane
+// locked.
+func (s *slots) grant() {
 	for {
 		n := s.next()
 		if n == nil {
@@ -72,10 +116,9 @@ func (s *slots) give() {
 			n.kick() // and queue for another, if the window allows
 		}
 		n.mu.Unlock()
-		if started {
-			return
+		if !started {
+			s.put() // it had no use for it
 		}
-		s.put() // it had no use for it
 	}
 }
 
@@ -83,6 +126,7 @@ func (s *slots) put() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.free++
+	s.scarce.Store(s.free <= s.reserve)
 	s.checkIdle()
 }
 
@@ -101,7 +145,7 @@ func (s *slots) next() *lane {
 		proven bool
 	}{{&s.proven, true}, {&s.other, false}} {
 		if w.t.n > 0 && s.open(w.proven) {
-			s.free--
+			s.use(w.proven)
 			s.waiting.Add(-1)
 			return w.t.pop()
 		}

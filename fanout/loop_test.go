@@ -324,7 +324,7 @@ func TestOrganizationsTakeTurns(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := begin(t, false, "aaa", "big", "zzz")
 		w.stop()
-		loop := fanout.NewLoop(fanout.Options{Books: w.books, Log: w.log, Lanes: w.lanes, Workers: 1})
+		loop := fanout.NewLoop(fanout.Options{Books: w.books, Log: w.log, Lanes: w.lanes, Workers: 1, Batch: 256})
 		w.append("big", 256*20)
 		w.append("aaa", 1)
 		w.append("zzz", 1)

@@ -280,14 +280,15 @@ func (t *txn) disableRow(row int64, reason string) error {
 	return t.write(o, &now)
 }
 
+// healthStep is how many endpoints change between failing and not in one
+// transaction. When thousands do at once, the outcomes of others must not wait
+// for that: the rest follows with the next transactions.
+const healthStep = 64
+
 // health keeps when the present run of failures of each endpoint began. The
-// row is written only when that changes, and once in a transaction.
+// row is written only when that changes. What is not written yet is in
+// w.health; a crash forgets it, and the next outcome tells it again.
 func (t *txn) health(records []deliver.Record) error {
-	type state struct {
-		e     *deliver.Endpoint
-		since time.Time
-	}
-	var changed map[int64]state
 	t.s.mu.RLock()
 	for i := range records {
 		r := &records[i]
@@ -295,10 +296,9 @@ func (t *txn) health(records []deliver.Record) error {
 		if e == nil || r.Attempt.Class == deliver.Ours {
 			continue
 		}
-		since := e.FailingSince
-		seen, ok := changed[r.Endpoint]
-		if ok {
-			since = seen.since
+		since, waits := t.w.health[r.Endpoint]
+		if !waits {
+			since = e.FailingSince
 		}
 		switch fails := r.Attempt.Class != deliver.OK; {
 		case fails && since.IsZero():
@@ -308,18 +308,24 @@ func (t *txn) health(records []deliver.Record) error {
 		default:
 			continue
 		}
-		if changed == nil {
-			changed = make(map[int64]state)
+		if since.Equal(e.FailingSince) {
+			delete(t.w.health, r.Endpoint)
+		} else {
+			t.w.health[r.Endpoint] = since
 		}
-		changed[r.Endpoint] = state{e, since}
 	}
 	t.s.mu.RUnlock()
-	for row, c := range changed {
-		if c.since.Equal(c.e.FailingSince) {
-			continue
+	left := healthStep
+	for row, since := range t.w.health {
+		if left--; left < 0 {
+			break
 		}
+		t.after = append(t.after, func() { delete(t.w.health, row) })
 		t.s.mu.RLock()
-		o := t.s.orgs[c.e.Org]
+		var o *orgState
+		if e := t.s.endpoints[row]; e != nil {
+			o = t.s.orgs[e.Org]
+		}
 		t.s.mu.RUnlock()
 		if o == nil {
 			continue
@@ -328,8 +334,8 @@ func (t *txn) health(records []deliver.Record) error {
 		if err != nil {
 			return err
 		}
-		e.FailingSince = c.since
-		if _, err := t.c.exec("UPDATE endpoints SET failing_since=? WHERE id=?", toMillis(c.since), row); err != nil {
+		e.FailingSince = since
+		if _, err := t.c.exec("UPDATE endpoints SET failing_since=? WHERE id=?", toMillis(since), row); err != nil {
 			return err
 		}
 		t.changed(o, e)

@@ -5,8 +5,10 @@ import (
 	"fmt"
 	"io"
 	"strconv"
+	"sync"
 	"time"
 
+	"github.com/grapnel-hooks/grapnel/stream"
 	"github.com/spf13/cobra"
 )
 
@@ -80,8 +82,9 @@ func runBenchNine(ctx context.Context, out io.Writer, events int) error {
 	return nil
 }
 
-// runBenchMany makes many endpoints of which one answers, appends events at ten a
-// second for a while, and measures how late the one gets them.
+// runBenchMany makes many endpoints of which one answers. The others are of
+// another org, and each gets an event a second, which it never answers. It
+// measures how late the one gets its ten events a second.
 func runBenchMany(ctx context.Context, out io.Writer, many int) error {
 	var address string
 	receiver, err := startPart(ctx, &address, "receiver")
@@ -95,7 +98,7 @@ func runBenchMany(ctx context.Context, out io.Writer, many int) error {
 		return err
 	}
 	var ok bool
-	if err := walk.ask(&ok, "endpoints %d 8 /hang", many-1); err != nil {
+	if err := walk.ask(&ok, "hanging %d", many-1); err != nil {
 		return err
 	}
 	if err := walk.ask(&ok, "endpoints 1 8 /"); err != nil {
@@ -105,6 +108,11 @@ func runBenchMany(ctx context.Context, out io.Writer, many int) error {
 	if err := walk.ask(&m, "go 0"); err != nil {
 		return err
 	}
+	stop, err := appendSlowly(ctx, walk)
+	if err != nil {
+		return err
+	}
+	defer stop()
 	l, err := measureLatency(ctx, walk, receiver, 1, 10, benchOptions{Size: 1024, LatencyFor: 30 * time.Second})
 	if err != nil {
 		return err
@@ -112,10 +120,40 @@ func runBenchMany(ctx context.Context, out io.Writer, many int) error {
 	if err := walk.ask(&m, "stats"); err != nil {
 		return err
 	}
-	fmt.Fprintf(out, "%d of %d endpoints hang; the other one, at 10 events/s for 30 s:\n", many-1, many)
+	fmt.Fprintf(out, "%d of %d endpoints hang, at an event a second each; the other one, at 10 events/s for 30 s:\n", many-1, many)
 	fmt.Fprintf(out, "  ack to receipt  p50 %s, p99 %s, max %s (%d events, %d lost)\n", l.P50, l.P99, l.Max, l.Events, l.Lost)
 	fmt.Fprintf(out, "  memory          %.0f MiB now, %.0f MiB at most\n", float64(m.RSS)/(1<<20), float64(m.Peak)/(1<<20))
 	return walk.kill()
+}
+
+// appendSlowly appends an event a second to the org whose endpoints hang, until
+// it is stopped.
+func appendSlowly(ctx context.Context, walk *benchProcess) (stop func(), err error) {
+	var nats string
+	if err := walk.ask(&nats, "nats"); err != nil {
+		return nil, err
+	}
+	client, err := stream.Connect(ctx, stream.Options{URL: "nats://" + nats})
+	if err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	var done sync.WaitGroup
+	done.Go(func() {
+		tick := time.NewTicker(time.Second)
+		defer tick.Stop()
+		for n := int64(0); ; n++ {
+			if _, err := client.Append(ctx, hangingOrg, stream.Append{Type: "bench.event", Data: benchEvent(n, 1024)}); err != nil {
+				return
+			}
+			select {
+			case <-tick.C:
+			case <-ctx.Done():
+				return
+			}
+		}
+	})
+	return func() { cancel(); done.Wait(); client.Close() }, nil
 }
 
 func benchGrowthCommand() *cobra.Command {

@@ -129,6 +129,8 @@ type benchWalk struct {
 // runBenchWalk answers these requests, a line each:
 //
 //	endpoints N CONCURRENCY PATH   make endpoints at PATH of the receiver
+//	hanging N                      make N endpoints of another org that never answer
+//	heap FILE                      write a profile of the heap
 //	fill N, fillkeys N             append N events to the stream, without and with dedupe keys
 //	go N                           let fan-out begin, wait until N deliveries are booked
 //	finished N                     put N finished deliveries of another org into the books
@@ -201,6 +203,12 @@ func (w *benchWalk) serve(ctx context.Context, in io.Reader, out io.Writer) erro
 		switch words[0] {
 		case "endpoints":
 			err = w.endpoints(ctx, int(number(1)), int(number(2)), words[3])
+		case "hanging":
+			if _, err = w.d.AddOrg(ctx, httpapi.Org{ID: hangingOrg, Payload: "data"}); err == nil {
+				err = w.addEndpoints(ctx, hangingOrg, int(number(1)), 8, "/hang")
+			}
+		case "heap":
+			err = heapProfile(words[1])
 		case "fill":
 			err = w.append(ctx, number(1), false)
 		case "fillkeys":
@@ -378,10 +386,26 @@ func (w *benchWalk) restart(ctx context.Context, n int64) (measured, error) {
 	return m, err
 }
 
+// hangingOrg is the org whose endpoints never answer.
+const hangingOrg = "hanging"
+
+func heapProfile(file string) error {
+	f, err := os.Create(file)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	return pprof.Lookup("heap").WriteTo(f, 0)
+}
+
 func (w *benchWalk) endpoints(ctx context.Context, n, concurrency int, path string) error {
+	return w.addEndpoints(ctx, "bench", n, concurrency, path)
+}
+
+func (w *benchWalk) addEndpoints(ctx context.Context, org string, n, concurrency int, path string) error {
 	for range n {
 		_, _, err := w.d.AddEndpoint(ctx, httpapi.NewEndpoint{
-			Org: "bench", URL: fmt.Sprintf("http://%s%s/%d", w.target, strings.TrimSuffix(path, "/"), w.made), EventTypes: []string{"*"},
+			Org: org, URL: fmt.Sprintf("http://%s%s/%d", w.target, strings.TrimSuffix(path, "/"), w.made), EventTypes: []string{"*"},
 			Timeout: deliver.DefaultTimeout, Retry: deliver.DefaultPolicy, Concurrency: concurrency,
 		})
 		if err != nil {

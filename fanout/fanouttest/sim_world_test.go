@@ -10,6 +10,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/grapnel-hooks/grapnel/cursor"
@@ -417,9 +418,13 @@ func (s *sim) recreate() {
 	s.life().loop.Reload(org)
 }
 
-// rollback is what a power cut does to the broker.
+// rollback is what a power cut does to the broker. Whether it happened cannot be
+// told while the newest messages cannot be read.
 func (s *sim) rollback() {
 	org := s.org()
+	if s.log.WakeEarly {
+		return
+	}
 	st, ok := s.state(org)
 	if !ok {
 		return
@@ -447,6 +452,7 @@ func (s *sim) calm() {
 		r.mood = healthy
 	}
 	s.mu.Unlock()
+	synctest.Wait() // whoever was on the way to a crash
 	s.life().books.SetFull(false)
 	if s.life().dead.Load() {
 		s.life().done.Wait()
