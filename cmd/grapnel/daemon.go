@@ -8,6 +8,7 @@ import (
 	"maps"
 	"net/netip"
 	"os"
+	"runtime/debug"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -328,6 +329,7 @@ func (d *daemon) adopt(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	limitMemory(len(orgs), d.lanes.Stats().Lanes)
 	known := make(map[string]bool, len(orgs))
 	for _, o := range orgs {
 		known[o.ID] = true
@@ -365,6 +367,16 @@ func (d *daemon) take(ctx context.Context, org, name string) error {
 	d.log.Info("found the stream of an organization", "org", org, "stream", name)
 	d.loop.Add(org)
 	return nil
+}
+
+// limitMemory makes the garbage collector work harder before the process grows
+// beyond what its organizations and endpoints account for: a burst of requests
+// that hang would else double it. GOMEMLIMIT overrides it.
+func limitMemory(orgs, endpoints int) {
+	const base, perOrg, perEndpoint = 400 << 20, 64 << 10, 2 << 10
+	if os.Getenv("GOMEMLIMIT") == "" {
+		debug.SetMemoryLimit(int64(base + perOrg*orgs + perEndpoint*endpoints))
+	}
 }
 
 // retain removes what is old, in small steps beside the traffic.
