@@ -21,11 +21,12 @@ type lane struct {
 	fresh   front   // never attempted
 	retry   front   // due again
 	held    map[int64]struct{}
-	workers int  // running, each with a slot
-	window  int  // how many may run; grows with successes, shrinks with silence
-	queued  bool // waits for a slot
-	proven  bool // the last attempt was answered with success
-	failing bool // the last attempt was not
+	paged   int64 // the newest fresh event that was read from the books
+	workers int   // running, each with a slot
+	window  int   // how many may run; grows with successes, shrinks with silence
+	queued  bool  // waits for a slot
+	proven  bool  // the last attempt was answered with success
+	failing bool  // the last attempt was not
 	moved   time.Time
 	paused  *time.Timer // until the payloads can be had again
 	turn    uint32      // alternates between the fronts
@@ -114,11 +115,22 @@ func (n *lane) offer(ts []Ticket) {
 		return // when it is enabled, the books are asked
 	}
 	for i := range ts {
-		if n.unknown || n.fresh.behind || !n.fits(&n.fresh, &ts[i], laneHard) {
+		late := ts[i].Event <= n.paged
+		if late {
+			// As a rule it was found in the books between its commit and now. It may
+			// even be sent and booked already, which only the books can tell.
+			if _, held := n.held[ts[i].Event]; held {
+				continue
+			}
+		}
+		if late || n.unknown || n.fresh.behind || !n.fits(&n.fresh, &ts[i], laneHard) {
 			n.fresh.refuse(ts[i].Place())
 			continue
 		}
 		n.push(&n.fresh, ts[i])
+	}
+	if n.fresh.behind && n.fresh.tickets.len() == 0 {
+		n.l.wakePager() // no worker will
 	}
 	n.kick()
 }

@@ -301,6 +301,23 @@ func TestBacklogIsPagedInAtStart(t *testing.T) {
 	})
 }
 
+// A delivery is in the books a moment before it is handed over. A lane that
+// looks there in between has it already, perhaps sent and booked.
+func TestHandedOverAfterItWasPagedIn(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, 0)
+		late := r.books.add(1, 1, 2)
+		r.endpoint(1)
+		r.run()
+		synctest.Wait()
+		r.lanes.Offer(late)
+		r.lanes.Offer(r.books.add(1, 3))
+		synctest.Wait()
+		r.wantOnce(1, 1, 3)
+		r.end()
+	})
+}
+
 func TestWhatDoesNotFitIsPagedIn(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t, 0)

@@ -292,6 +292,9 @@ func (l *Lanes) fill(ctx context.Context, ts []Ticket, of func(*lane) *front) {
 		}
 		n.mu.Lock()
 		f := of(n)
+		if f == &n.fresh {
+			n.paged = max(n.paged, t.Event)
+		}
 		_, held := n.held[t.Event]
 		switch {
 		case n.target == nil || held:
