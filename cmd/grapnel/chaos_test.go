@@ -12,9 +12,11 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
+	"github.com/grapnel-hooks/grapnel/cmd/internal/client"
 	"github.com/grapnel-hooks/grapnel/cmd/internal/httpapi"
 	"github.com/grapnel-hooks/grapnel/stream"
 	webhooks "github.com/standard-webhooks/standard-webhooks/libraries/go"
@@ -126,7 +128,7 @@ func schedule(seed uint64, kills int) [][]blow {
 				walk = append(walk, blow{where: p.name, nth: 1 + rnd.IntN(p.nth)})
 				continue
 			}
-			b := blow{where: atAnyMoment, delay: time.Duration(rnd.IntN(1500)) * time.Millisecond}
+			b := blow{where: atAnyMoment, delay: time.Duration(rnd.IntN(2000)) * time.Millisecond}
 			switch rnd.IntN(6) {
 			case 0:
 				b.where, b.delay = atStart, b.delay/4
@@ -212,14 +214,10 @@ func walk(t *testing.T, bin string, seed uint64, blows []blow) {
 
 	set := false
 	var pub *publisher
+	var work sync.WaitGroup
+	defer work.Wait()
 	stop, stopped := context.WithCancel(ctx)
-	published := make(chan struct{})
-	defer func() {
-		stopped()
-		if pub != nil {
-			<-published
-		}
-	}()
+	defer stopped()
 	for i, b := range blows {
 		if !set && b.where != "migrate.step" {
 			l := v.run(ctx)
@@ -230,11 +228,9 @@ func walk(t *testing.T, bin string, seed uint64, blows []blow) {
 				js: connect(t, "nats://"+v.nats), rnd: rand.New(rand.NewPCG(seed, 1)), every: 5 * time.Millisecond,
 				orgs: []string{"acme", "beta"},
 			}
-			go func() {
-				defer close(published)
-				pub.publish(ctx, stop)
-			}()
-			go flap(stop, v, r.hooks["acme-flaps"])
+			work.Go(func() { pub.publish(ctx, stop) })
+			work.Go(func() { flap(stop, v, r.hooks["acme-flaps"]) })
+			work.Go(func() { nudge(stop, v, "acme") })
 		}
 		l := strike(ctx, t, v, r, b)
 		t.Logf("kill %2d of %d: %s, %d requests in flight, ready after %v, %d events acknowledged",
@@ -247,10 +243,14 @@ func walk(t *testing.T, bin string, seed uint64, blows []blow) {
 		t.Skip("a single kill leaves nothing to walk")
 	}
 
-	r.relent()
+	// The last life first goes on like those before, but is let live: what it
+	// books must be exactly what it sent.
 	l := v.run(ctx)
+	elapse(ctx, 1500*time.Millisecond)
+	fsck(ctx, t, v)
 	stopped()
-	<-published
+	work.Wait()
+	r.relent()
 	drain(ctx, t, v, r, pub)
 	fsck(ctx, t, v)
 	v.stop(ctx, l)
@@ -266,6 +266,21 @@ func flap(ctx context.Context, v *victim, h *hook) {
 		v.client.ChangeEndpoint(short, h.org, h.id, httpapi.EndpointUpdate{Disabled: &disabled})
 		cancel()
 		elapse(ctx, 150*time.Millisecond)
+	}
+}
+
+// nudge asks again and again for pending deliveries to be sent now, which makes
+// the lanes look for them in the books although they may have them already.
+func nudge(ctx context.Context, v *victim, org string) {
+	for ; ctx.Err() == nil; elapse(ctx, 100*time.Millisecond) {
+		short, cancel := context.WithTimeout(ctx, time.Second)
+		page, err := v.client.Deliveries(short, org, client.DeliveryQuery{Status: "pending", Page: client.Page{Limit: 5}})
+		if err == nil {
+			for _, d := range page.Data {
+				v.client.RetryDelivery(short, org, d.ID)
+			}
+		}
+		cancel()
 	}
 }
 
