@@ -155,7 +155,7 @@ func Connect(ctx context.Context, o Options) (*Client, error) {
 			return nil, fmt.Errorf("connect to the broker: %w", err)
 		}
 	} else {
-		c.log.Warn("broker is away: trying again until it is there", "error", c.nc.LastError())
+		c.log.Warn("broker is away: trying again until it is there")
 	}
 	watching, stop := context.WithCancel(context.Background())
 	c.stop = stop

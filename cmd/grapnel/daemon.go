@@ -72,6 +72,7 @@ type daemon struct {
 	registry *prometheus.Registry
 	metrics  *metrics
 	started  time.Time
+	disabled sync.Map // row of an endpoint → why it was disabled when it was last looked at
 	ready    atomic.Bool
 	draining atomic.Bool
 	released chan struct{} // closed when fan-out may begin
@@ -239,7 +240,8 @@ func (d *daemon) endpointChanged(ep deliver.Endpoint) {
 	if err := d.lanes.Set(ep); err != nil {
 		d.log.Error("endpoint cannot be used", "org", ep.Org, "endpoint", ep.ID, "error", err)
 	}
-	if !ep.Enabled() {
+	was, _ := d.disabled.Swap(ep.Row, ep.DisabledReason)
+	if !ep.Enabled() && was != ep.DisabledReason {
 		d.log.Warn("endpoint is disabled; its deliveries wait", "org", ep.Org, "endpoint", ep.ID, "reason", ep.DisabledReason)
 	}
 }
@@ -330,16 +332,20 @@ func (d *daemon) adopt(ctx context.Context) error {
 		return err
 	}
 	limitMemory(len(orgs), d.lanes.Stats().Lanes)
-	known := make(map[string]bool, len(orgs))
+	known := make(map[string]sqlite.Org, len(orgs))
 	for _, o := range orgs {
-		known[o.ID] = true
+		known[o.ID] = o
 	}
 	for st, err := range d.broker.Find(ctx) {
 		if err != nil {
 			return err
 		}
 		org, ok := d.names.Org(st.Name)
-		if !ok || known[org] || stream.CheckOrg(org) != nil {
+		if !ok || stream.CheckOrg(org) != nil {
+			continue
+		}
+		if o, ours := known[org]; ours {
+			d.renew(ctx, o, st)
 			continue
 		}
 		if err := d.take(ctx, org, st.Name); err != nil {
@@ -367,6 +373,20 @@ func (d *daemon) take(ctx context.Context, org, name string) error {
 	d.log.Info("found the stream of an organization", "org", org, "stream", name)
 	d.loop.Add(org)
 	return nil
+}
+
+// renew gives the stream of an org what it lacks when somebody else has made it
+// anew.
+func (d *daemon) renew(ctx context.Context, o sqlite.Org, st stream.State) {
+	pos, err := d.store.Position(ctx, o.ID)
+	if err != nil || pos.Created.IsZero() || pos.Created.Equal(st.Created) {
+		return
+	}
+	if _, err := d.broker.Create(ctx, stream.OrgStream{Org: o.ID, Subjects: o.Subjects}); err != nil {
+		d.log.Error("stream was made anew but cannot be used", "org", o.ID, "stream", st.Name, "error", err)
+		return
+	}
+	d.loop.Reload(o.ID)
 }
 
 // limitMemory makes the garbage collector work harder before the process grows

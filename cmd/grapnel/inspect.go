@@ -69,9 +69,15 @@ func (d *daemon) cursor(ctx context.Context, c sqlite.Cursor) (httpapi.Cursor, e
 			shown.Age = d.age(ctx, shown.Stream, c.Seq)
 		}
 	}
+	if err != nil && !missing {
+		shown.Last = max(status.Last, c.Seq) // as far as was heard
+		shown.Lag = uint64(shown.Last - c.Seq)
+	}
 	switch {
 	case missing:
 		shown.State = "stream-missing"
+	case err != nil:
+		shown.State = "unreachable"
 	case status.Change == cursor.Regressed:
 		shown.State = "regressed"
 	case d.gated(c.Org):

@@ -92,7 +92,7 @@ func (a *app) orgShow() *cobra.Command {
 func (a *app) orgRemove() *cobra.Command {
 	return &cobra.Command{
 		Use:   "remove ORG",
-		Short: "Remove an organization that has no endpoints; its stream stays",
+		Short: "Remove an organization that has no endpoints, and its stream with every event",
 		Example: `  grapnel org remove acme
   grapnel org remove acme --json`,
 		Args: cobra.ExactArgs(1),
@@ -101,7 +101,7 @@ func (a *app) orgRemove() *cobra.Command {
 				return err
 			}
 			return a.show(removed{args[0], true}, func() {
-				a.printf("Organization %s is removed; its stream is still on the broker.\n", args[0])
+				a.printf("Organization %s is removed, and its stream with every event in it.\n", args[0])
 			})
 		},
 	}

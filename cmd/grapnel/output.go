@@ -55,7 +55,7 @@ func (i ink) state(s string) string {
 	switch word {
 	case "delivered", "enabled", "live", "proven":
 		return i.green(s)
-	case "dead", "disabled", "gap", "regressed", "stream-missing", "WRONG":
+	case "dead", "disabled", "gap", "regressed", "stream-missing", "unreachable", "WRONG":
 		return i.red(s)
 	case "pending", "failing", "behind", "paused", "gated":
 		return i.yellow(s)

@@ -115,8 +115,8 @@ var settings = []setting{
 		set: text(func(c *Serve) *string { return &c.SubjectPrefix }, func(v string) error { return stream.Names{Prefix: v}.Check() })},
 	{flag: "max-event-size", usage: "the most `bytes` that an event's data may have", initial: "262144",
 		set: func(c *Serve, v []string) (err error) {
-			if c.MaxEventSize, err = strconv.Atoi(v[0]); err != nil || c.MaxEventSize < 1<<10 || c.MaxEventSize > 1<<23 {
-				return fmt.Errorf("%q: want a number of bytes from 1024 to 8388608", v[0])
+			if c.MaxEventSize, err = strconv.Atoi(v[0]); err != nil || c.MaxEventSize < 1<<10 || c.MaxEventSize > 1_000_000 {
+				return fmt.Errorf("%q: want a number of bytes from 1024 to 1000000", v[0])
 			}
 			return nil
 		}},

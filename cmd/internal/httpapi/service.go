@@ -197,7 +197,7 @@ type Cursor struct {
 	Dead        int64
 	Rejected    int64  // events
 	Gaps        int64  // ranges
-	State       string // live, behind, paused, gated, gap, regressed, stream-missing
+	State       string // live, behind, paused, gated, gap, regressed, stream-missing, unreachable
 }
 
 // Place is a sequence of one incarnation of an org's stream.

@@ -196,7 +196,7 @@ type CursorBody struct {
 	Dead          int64      `json:"dead"`
 	Rejected      int64      `json:"rejected"`
 	Gaps          int64      `json:"gaps"`
-	State         string     `json:"state" enum:"live,behind,paused,gated,gap,regressed,stream-missing"`
+	State         string     `json:"state" enum:"live,behind,paused,gated,gap,regressed,stream-missing,unreachable"`
 }
 
 // GapBody is a range of sequences that the stream no longer had.
