@@ -16,20 +16,23 @@ type lane struct {
 
 	mu      sync.Mutex
 	ep      Endpoint
-	target  *Target // nil: disabled or removed; nothing is sent
-	unknown bool    // the books must be asked where the fronts begin
-	fresh   front   // never attempted
-	retry   front   // due again
-	held    map[int64]struct{}
-	paged   int64 // the newest fresh event that was read from the books
-	workers int   // running, each with a slot
-	window  int   // how many may run; grows with successes, shrinks with silence
-	queued  bool  // waits for a slot
-	proven  bool  // the last attempt was answered with success
-	failing bool  // the last attempt was not
-	moved   time.Time
-	paused  *time.Timer // until the payloads can be had again
-	turn    uint32      // alternates between the fronts
+	target  *Target       // nil: disabled or removed; nothing is sent
+	unknown bool          // the books must be asked where the fronts begin
+	fresh   front         // never attempted
+	retry   front         // due again
+	held    map[int64]int // event → attempts its ticket knows of
+	// overtaken: the books were seen to be ahead of a held ticket, whose outcome
+	// they had not reported yet. They are asked again once they have.
+	overtaken bool
+	paged     int64 // the newest fresh event that was read from the books
+	workers   int   // running, each with a slot
+	window    int   // how many may run; grows with successes, shrinks with silence
+	queued    bool  // waits for a slot
+	proven    bool  // the last attempt was answered with success
+	failing   bool  // the last attempt was not
+	moved     time.Time
+	paused    *time.Timer // until the payloads can be had again
+	turn      uint32      // alternates between the fronts
 }
 
 // front is one of a lane's two queues, and how much of it is in memory.
@@ -62,7 +65,7 @@ func (f *front) caughtUp(end Place) {
 }
 
 func newLane(l *Lanes, row int64) *lane {
-	return &lane{l: l, row: row, window: 1, held: map[int64]struct{}{}, unknown: true}
+	return &lane{l: l, row: row, window: 1, held: map[int64]int{}, unknown: true}
 }
 
 func (n *lane) set(ep Endpoint, t *Target) {
@@ -154,9 +157,19 @@ func (n *lane) low() int {
 }
 
 func (n *lane) push(f *front, t Ticket) {
-	n.held[t.Event] = struct{}{}
+	n.held[t.Event] = t.Attempts
 	n.l.queue(&t)
 	f.tickets.push(t)
+}
+
+// release lets go of a delivery whose outcome is durable, and reports whether the
+// books are to be asked again where the fronts begin.
+func (n *lane) release(event int64) bool {
+	delete(n.held, event)
+	ask := n.overtaken
+	n.unknown = n.unknown || ask
+	n.overtaken = false
+	return ask
 }
 
 // kick starts workers while there is work, room in the window and a slot.

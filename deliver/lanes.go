@@ -312,7 +312,7 @@ func (l *Lanes) booked(rs []Record) {
 		again := r.Next.State == Pending
 		n.mu.Lock()
 		if !passing {
-			delete(n.held, r.Event)
+			hungry = n.release(r.Event) || hungry
 		}
 		if again && due <= mark {
 			// Booked so late that its time has passed already.

@@ -115,7 +115,9 @@ func (l *Lanes) passed() {
 	for _, k := range released {
 		if n := l.lane(k.Endpoint); n != nil {
 			n.mu.Lock()
-			delete(n.held, k.Event)
+			if n.release(k.Event) {
+				l.wakePager()
+			}
 			n.mu.Unlock()
 		}
 	}
@@ -295,9 +297,11 @@ func (l *Lanes) fill(ctx context.Context, ts []Ticket, of func(*lane) *front) {
 		if f == &n.fresh {
 			n.paged = max(n.paged, t.Event)
 		}
-		_, held := n.held[t.Event]
+		attempts, held := n.held[t.Event]
 		switch {
-		case n.target == nil || held:
+		case n.target == nil:
+		case held:
+			n.overtaken = n.overtaken || t.Attempts > attempts
 		case f.refused != (Place{}) && f.refused.Less(t.Place()), !n.fits(f, t, laneSoft):
 			f.refuse(t.Place()) // and all after it, so that the order stays
 		default:

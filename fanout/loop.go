@@ -39,6 +39,9 @@ type Lanes interface {
 	// Wait blocks while all of these endpoints have enough to do, at most for
 	// the time given.
 	Wait(ctx context.Context, rows []int64, atMost time.Duration)
+	// Recheck makes the endpoint's lane look into the books for deliveries
+	// that were not offered.
+	Recheck(row int64)
 }
 
 // Options is what a Loop needs. Books, Log and Lanes are required.
@@ -467,6 +470,11 @@ func (l *Loop) fanOut(ctx context.Context, org string, s *orgState, batch cursor
 	written, err := l.o.Books.Commit(context.WithoutCancel(ctx), plan)
 	if err != nil {
 		s.loaded = false
+		// It may have happened all the same: then its deliveries are in the
+		// books, and nobody will hand them over.
+		for _, row := range receivers(plan.Events) {
+			l.o.Lanes.Recheck(row)
+		}
 		return fmt.Errorf("commit %s to %d: %w", org, plan.To.Seq, err)
 	}
 	s.pos = plan.To

@@ -36,6 +36,8 @@ func (l *lanes) Wait(context.Context, []int64, time.Duration) {
 	l.waited++
 }
 
+func (l *lanes) Recheck(int64) {}
+
 func (l *lanes) count() int {
 	l.mu.Lock()
 	defer l.mu.Unlock()
