@@ -148,6 +148,18 @@ func (n *lane) fits(f *front, t *Ticket, most int) bool {
 	return !n.failing && held < most && n.l.fits(t)
 }
 
+// room is how many more tickets the pager may bring.
+func (n *lane) room(f *front) int {
+	most := laneSoft
+	if n.failing {
+		most = laneFailing
+	}
+	if n.target == nil {
+		most = 0
+	}
+	return max(most-f.tickets.len(), 0)
+}
+
 // low is how short a front that is behind must be to be paged in.
 func (n *lane) low() int {
 	if n.failing {

@@ -13,9 +13,9 @@ import (
 // Bounds of what lanes hold in memory. A ticket is about 100 bytes; payloads
 // are counted apart, once per event.
 const (
-	laneSoft = 2048 // a lane this long asks fan-out to wait, if it moves
+	laneSoft = 4096 // a lane this long asks fan-out to wait, if it moves
 	laneHard = 8192 // a lane this long takes no more; the rest stays in the books
-	laneLow  = 1024 // a lane this short and behind is paged in
+	laneLow  = 2048 // a lane this short and behind is paged in
 	// A lane that fails sends little, and thousands may fail at once: it holds
 	// just enough not to be idle, and however full memory is, so much is free
 	// to every lane.

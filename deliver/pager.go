@@ -8,6 +8,7 @@ import (
 
 const (
 	pageRows      = 4096 // of one read of the books
+	pageLeast     = 1024 // at least so many: more than can lie at one Place
 	pageEndpoints = 500  // lanes filled by one read
 	maxIdle       = time.Minute
 	fullWait      = 20 * time.Millisecond
@@ -228,13 +229,14 @@ func (l *Lanes) full() bool { return l.tickets.Load() >= int64(l.o.MaxTickets) }
 // refill brings into the hungry lanes what they lack, oldest first.
 func (l *Lanes) refill(ctx context.Context, of func(*lane) *front, upTo int64) (again bool, err error) {
 	var rows []int64
-	from := end(math.MaxInt64)
+	from, room := end(math.MaxInt64), 0
 	l.mu.RLock()
 	for row, n := range l.lanes {
 		n.mu.Lock()
 		if f := of(n); n.hungry(f) {
 			if len(rows) < pageEndpoints {
 				rows = append(rows, row)
+				room += n.room(f)
 				if f.mark.Less(from) {
 					from = f.mark
 				}
@@ -253,13 +255,14 @@ func (l *Lanes) refill(ctx context.Context, of func(*lane) *front, upTo int64) (
 	if from.Due == 0 {
 		to = end(0)
 	}
-	ts, err := l.o.Books.Pending(ctx, from, to, rows, pageRows)
+	limit := min(max(room, pageLeast), pageRows)
+	ts, err := l.o.Books.Pending(ctx, from, to, rows, limit)
 	if err != nil {
 		return false, err
 	}
 	l.fill(ctx, ts, of)
 	var stop Place // where this read ended; zero: it saw all
-	if len(ts) == pageRows {
+	if len(ts) == limit {
 		stop = ts[len(ts)-1].Place()
 	}
 	for _, row := range rows {
@@ -285,7 +288,8 @@ func (l *Lanes) fill(ctx context.Context, ts []Ticket, of func(*lane) *front) {
 	if len(ts) == 0 {
 		return
 	}
-	payloads := l.payloads(ctx, l.wanted(ts, of))
+	chosen, events := l.choose(ts, of)
+	payloads := l.payloads(ctx, events)
 	for i := range ts {
 		t := &ts[i]
 		n := l.lane(t.Endpoint)
@@ -302,7 +306,7 @@ func (l *Lanes) fill(ctx context.Context, ts []Ticket, of func(*lane) *front) {
 		case n.target == nil:
 		case held:
 			n.overtaken = n.overtaken || t.Attempts > attempts
-		case f.refused != (Place{}) && f.refused.Less(t.Place()), !n.fits(f, t, laneSoft):
+		case !chosen[i], f.refused != (Place{}) && f.refused.Less(t.Place()), !n.fits(f, t, laneSoft):
 			f.refuse(t.Place()) // and all after it, so that the order stays
 		default:
 			t.Payload = payloads[t.Event]
@@ -313,33 +317,34 @@ func (l *Lanes) fill(ctx context.Context, ts []Ticket, of func(*lane) *front) {
 	}
 }
 
-// wanted lists the events whose payloads are worth fetching together.
-func (l *Lanes) wanted(ts []Ticket, of func(*lane) *front) []int64 {
+// choose says for which tickets there is room in their lanes now, and lists
+// their events, whose payloads are worth fetching together. What a lane has sent
+// when they are here is room for the next read.
+func (l *Lanes) choose(ts []Ticket, of func(*lane) *front) (chosen []bool, events []int64) {
 	room := map[int64]int{}
-	var events []int64
 	seen := map[int64]bool{}
+	chosen = make([]bool, len(ts))
 	for i := range ts {
 		t := &ts[i]
 		left, ok := room[t.Endpoint]
 		if !ok {
 			if n := l.lane(t.Endpoint); n != nil {
 				n.mu.Lock()
-				if n.target != nil {
-					left = laneSoft - of(n).tickets.len()
-					if n.failing {
-						left = min(left, laneFailing)
-					}
-				}
+				left = n.room(of(n))
 				n.mu.Unlock()
 			}
 		}
-		if left > 0 && !seen[t.Event] {
-			seen[t.Event] = true
-			events = append(events, t.Event)
+		if left > 0 {
+			chosen[i] = true
+			left--
+			if !seen[t.Event] {
+				seen[t.Event] = true
+				events = append(events, t.Event)
+			}
 		}
-		room[t.Endpoint] = left - 1
+		room[t.Endpoint] = left
 	}
-	return events
+	return chosen, events
 }
 
 func (l *Lanes) payloads(ctx context.Context, events []int64) map[int64]*Payload {

@@ -43,7 +43,7 @@ type Source struct {
 
 // sourceSpan is how many sequences one read spans at the most, so that a few
 // events far apart do not cause the whole stream to be read.
-const sourceSpan = 256
+const sourceSpan = 1024
 
 // Payloads implements [deliver.Source]. An event that its stream no longer
 // holds is in the answer as nil; one that cannot be read now is left out.
@@ -117,14 +117,15 @@ func (s *Source) read(ctx context.Context, places []EventPlace, found map[int64]
 		}
 		from = msgs[len(msgs)-1].Seq + 1
 	}
+	missing := slices.DeleteFunc(places, func(p EventPlace) bool { _, ok := found[p.Event]; return ok })
+	if len(missing) == 0 {
+		return nil
+	}
 	st, err := s.Log.State(ctx, pos.Stream)
 	if err != nil {
 		return fmt.Errorf("payloads of %s: %w", org, err)
 	}
-	for _, p := range places {
-		if _, ok := found[p.Event]; ok {
-			continue
-		}
+	for _, p := range missing {
 		// Read past, or out of the stream's bounds: gone for ever. Otherwise
 		// the read fell short, and may succeed later.
 		if p.Seq < from || p.Seq < st.First || p.Seq > st.Last {

@@ -28,6 +28,7 @@ func TestCheckImports(t *testing.T) {
 		{"wiring imports everything", at("cmd/grapnel", ours("cmd/internal/httpapi"), ours("sqlite"), ours("stream/outbox")), nil},
 		{"the stream is NATS", at("stream", "github.com/nats-io/nats.go/jetstream", "github.com/nats-io/nats-server/v2/server"), nil},
 		{"a helper in its room", at("fanout/fanouttest", ours("fanout"), ours("stream/streamtest"), "testing"), nil},
+		{"a helper, as a test may", at("fanout/fanouttest", ours("deliver/sign")), nil},
 		{"a name that only begins like a room", at("streams"), []string{"streams: stands in no room"}},
 		{"a root package", pkg{ImportPath: module, Module: struct{ Path string }{module}}, []string{".: stands in no room"}},
 		{"up the house", at("stream", ours("cursor")), []string{"stream: imports cursor: stream may import no other room"}},

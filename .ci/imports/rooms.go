@@ -79,6 +79,7 @@ func checkImports(p pkg) []string {
 		switch {
 		case !ok:
 			add(imp, "stands in no room")
+		case p.isTestHelper() && to.floor < from.floor: // as a test may
 		case to.dir != from.dir && !slices.Contains(from.mayImport, to.dir):
 			add(imp, fmt.Sprintf("%s may import %s", from.dir, orNothing(from.mayImport)))
 		case isTestHelper(imp) && !p.isTestHelper():

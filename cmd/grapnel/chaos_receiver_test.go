@@ -141,7 +141,7 @@ func (r *receiver) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 func (r *receiver) enter(c *call) answer {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	c.life = r.v.last().number
+	c.life = int(r.v.present.Load())
 	r.ledger = append(r.ledger, c)
 	key := c.hook.name + " " + c.id
 	nth := r.nth[key]

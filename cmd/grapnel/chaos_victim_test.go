@@ -17,6 +17,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -42,6 +43,7 @@ type victim struct {
 	wrap    []string // what runs the command, if it is not run as it is
 	client  *client.Client
 	lives   []*life
+	present atomic.Int64 // the number of the last life, for those who serve it
 }
 
 // life is one process.
@@ -127,10 +129,11 @@ func (v *victim) start(env ...string) *life {
 	l.cmd = v.cmd("serve", v.flags...)
 	l.cmd.Stdout, l.cmd.Stderr = log, log
 	l.cmd.Env = append(os.Environ(), env...)
+	v.lives = append(v.lives, l)
+	v.present.Store(int64(l.number))
 	if err := l.cmd.Start(); err != nil {
 		v.t.Fatal(err)
 	}
-	v.lives = append(v.lives, l)
 	go func() {
 		l.cmd.Wait()
 		l.died = time.Now()

@@ -116,7 +116,7 @@ func (d *daemon) drain() {
 	d.done.Wait()
 	for d.books.Waiting() > 0 && !d.dead.Load() {
 		if !d.books.Book() {
-			time.Sleep(100 * time.Millisecond)
+			pass(100 * time.Millisecond)
 		}
 	}
 	s := d.s
@@ -164,10 +164,10 @@ func (b simBooks) Commit(ctx context.Context, p fanout.Plan) ([]fanout.Written, 
 	if b.d.s.mutant.offersFirst {
 		b.offer(p)
 	}
-	time.Sleep(time.Duration(dice.IntN(30)) * time.Millisecond)
+	pass(time.Duration(dice.IntN(30)) * time.Millisecond)
 	written, err := b.Books.Commit(ctx, p)
 	// Its deliveries can be paged in, sent and booked before they are offered.
-	time.Sleep(time.Duration([...]int{0, 5, 100}[dice.IntN(3)]) * time.Millisecond)
+	pass(time.Duration([...]int{0, 5, 100}[dice.IntN(3)]) * time.Millisecond)
 	return written, err
 }
 

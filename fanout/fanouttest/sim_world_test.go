@@ -466,3 +466,6 @@ func (s *sim) calm() {
 	}
 	s.tracef("all is calm")
 }
+
+// pass lets virtual time pass: all of the simulation runs in a synctest bubble.
+func pass(d time.Duration) { time.Sleep(d) }
