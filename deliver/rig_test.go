@@ -1,0 +1,269 @@
+package deliver
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"maps"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/grapnel-hooks/grapnel/deliver/sign"
+)
+
+// books is the least that satisfies Books: rows in a map, booked at once or
+// when a test says so.
+type books struct {
+	mu      sync.Mutex
+	rows    map[Key]Ticket
+	done    map[Key]Transition
+	booked  func([]Record)
+	held    bool // records wait for flush
+	waiting []Record
+	// snapshot, if set, is called when the books have been read and before the
+	// answer is returned.
+	snapshot func()
+}
+
+func newBooks() *books { return &books{rows: map[Key]Ticket{}, done: map[Key]Transition{}} }
+
+// add commits fresh deliveries and returns their tickets.
+func (b *books) add(endpoint int64, events ...int64) []Ticket {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	var ts []Ticket
+	for _, e := range events {
+		t := Ticket{Key: Key{Event: e, Endpoint: endpoint}, Payload: &Payload{Event: e, Body: []byte("{}")}}
+		stored := t
+		stored.Payload = nil
+		b.rows[t.Key] = stored
+		ts = append(ts, t)
+	}
+	return ts
+}
+
+func (b *books) OnBooked(f func([]Record)) { b.booked = f }
+
+func (b *books) Record(_ context.Context, r Record) error {
+	b.mu.Lock()
+	b.waiting = append(b.waiting, r)
+	held := b.held
+	b.mu.Unlock()
+	if !held {
+		b.flush()
+	}
+	return nil
+}
+
+func (b *books) flush() {
+	b.mu.Lock()
+	rs := b.waiting
+	b.waiting = nil
+	for _, r := range rs {
+		if r.Next.State != Pending {
+			delete(b.rows, r.Key)
+			b.done[r.Key] = r.Next
+			continue
+		}
+		b.rows[r.Key] = Ticket{
+			Key: r.Key, Due: millis(r.Next.Due), Attempts: r.Attempt.Number, Spent: r.Next.Spent, Trigger: Retry,
+		}
+	}
+	b.mu.Unlock()
+	b.booked(rs)
+}
+
+func (b *books) sorted() []Ticket {
+	return slices.SortedFunc(maps.Values(b.rows), func(x, y Ticket) int {
+		return cmp.Or(cmp.Compare(x.Due, y.Due), cmp.Compare(x.Event, y.Event), cmp.Compare(x.Endpoint, y.Endpoint))
+	})
+}
+
+// pending lists all, by place.
+func (b *books) pending() []Ticket {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.sorted()
+}
+
+func (b *books) Pending(_ context.Context, from, to Place, endpoints []int64, limit int) ([]Ticket, error) {
+	var ts []Ticket
+	for _, t := range b.pending() {
+		in := !t.Place().Less(from) && !to.Less(t.Place()) && (endpoints == nil || slices.Contains(endpoints, t.Endpoint))
+		if in && len(ts) < limit {
+			ts = append(ts, t)
+		}
+	}
+	if b.snapshot != nil {
+		b.snapshot()
+	}
+	return ts, nil
+}
+
+func (b *books) Backlogs(_ context.Context, endpoints []int64) ([]Backlog, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	found := map[int64]*Backlog{}
+	for _, t := range b.sorted() {
+		if endpoints != nil && !slices.Contains(endpoints, t.Endpoint) {
+			continue
+		}
+		l := found[t.Endpoint]
+		if l == nil {
+			l = &Backlog{Endpoint: t.Endpoint}
+			found[t.Endpoint] = l
+		}
+		switch {
+		case t.Due == 0 && l.Fresh == 0:
+			l.Fresh = t.Event
+		case t.Due != 0 && l.Due == (Place{}):
+			l.Due = t.Place()
+		}
+	}
+	var ls []Backlog
+	for _, l := range found {
+		ls = append(ls, *l)
+	}
+	return ls, nil
+}
+
+func (b *books) NextDue(_ context.Context, after int64) (int64, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for _, t := range b.sorted() {
+		if t.Due > after {
+			return t.Due, nil
+		}
+	}
+	return 0, nil
+}
+
+// source knows every payload, unless a test takes some away.
+type source struct {
+	mu   sync.Mutex
+	away bool
+	lost map[int64]bool
+}
+
+func (s *source) Payloads(_ context.Context, events []int64) (map[int64]*Payload, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.away {
+		return nil, errors.New("the broker is away")
+	}
+	found := map[int64]*Payload{}
+	for _, e := range events {
+		if s.lost[e] {
+			found[e] = nil
+		} else {
+			found[e] = &Payload{Event: e, Body: []byte("{}")}
+		}
+	}
+	return found, nil
+}
+
+// rig is lanes with everything around them made up.
+type rig struct {
+	t     *testing.T
+	books *books
+	src   *source
+	lanes *Lanes
+	stop  context.CancelFunc
+	ended chan error
+
+	mu   sync.Mutex
+	sent []Key
+	// answer says what comes of a request; it may block until ctx ends.
+	answer func(ctx context.Context, k Key, attempt int) Outcome
+}
+
+func ok(context.Context, Key, int) Outcome { return Outcome{Class: OK, Status: 204} }
+
+func newRig(t *testing.T, maxInFlight int) *rig {
+	r := &rig{t: t, books: newBooks(), src: &source{lost: map[int64]bool{}}, ended: make(chan error, 1), answer: ok}
+	r.lanes = NewLanes(LanesOptions{
+		Books: r.books, Source: r.src, MaxInFlight: maxInFlight, Rand: func() float64 { return 0.5 },
+		Send: func(ctx context.Context, _ *Target, _ *Payload, k Key, attempt int, _ time.Time) Outcome {
+			r.mu.Lock()
+			r.sent = append(r.sent, k)
+			answer := r.answer
+			r.mu.Unlock()
+			return answer(ctx, k, attempt)
+		},
+	})
+	return r
+}
+
+func (r *rig) endpoint(row int64, change ...func(*Endpoint)) {
+	r.t.Helper()
+	ep := Endpoint{
+		Row: row, ID: "ep_1", Org: "acme", URL: "http://127.0.0.1:1/", Secrets: []sign.Secret{sign.NewSecret()},
+		Timeout: DefaultTimeout, Retry: DefaultPolicy, Concurrency: DefaultConcurrency,
+	}
+	for _, c := range change {
+		c(&ep)
+	}
+	if err := r.lanes.Set(ep); err != nil {
+		r.t.Fatal(err)
+	}
+}
+
+func (r *rig) run() {
+	ctx, stop := context.WithCancel(r.t.Context())
+	r.stop = stop
+	go func() { r.ended <- r.lanes.Run(ctx) }()
+}
+
+// end stops the lanes and waits for them.
+func (r *rig) end() {
+	r.t.Helper()
+	r.stop()
+	if err := <-r.ended; err != nil {
+		r.t.Fatalf("Run: %v", err)
+	}
+}
+
+// times counts how often each event was sent to the endpoint.
+func (r *rig) times(endpoint int64) map[int64]int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	n := map[int64]int{}
+	for _, k := range r.sent {
+		if k.Endpoint == endpoint {
+			n[k.Event]++
+		}
+	}
+	return n
+}
+
+func (r *rig) wantOnce(endpoint, from, to int64) {
+	r.t.Helper()
+	n := r.times(endpoint)
+	for e := from; e <= to; e++ {
+		if n[e] != 1 {
+			r.t.Errorf("endpoint %d: event %d sent %d times, want once", endpoint, e, n[e])
+			return
+		}
+	}
+}
+
+func upTo(n int64) []int64 {
+	es := make([]int64, n)
+	for i := range es {
+		es[i] = int64(i) + 1
+	}
+	return es
+}
+
+// hang answers when the request's context ends or the timeout of an endpoint
+// has passed.
+func hang(ctx context.Context, _ Key, _ int) Outcome {
+	select {
+	case <-time.After(DefaultTimeout):
+		return Outcome{Class: Timeout}
+	case <-ctx.Done():
+		return Outcome{Class: Ours}
+	}
+}
