@@ -129,11 +129,11 @@ func (v *victim) start(env ...string) *life {
 	l.cmd = v.cmd("serve", v.flags...)
 	l.cmd.Stdout, l.cmd.Stderr = log, log
 	l.cmd.Env = append(os.Environ(), env...)
-	v.lives = append(v.lives, l)
 	v.present.Store(int64(l.number))
 	if err := l.cmd.Start(); err != nil {
 		v.t.Fatal(err)
 	}
+	v.lives = append(v.lives, l)
 	go func() {
 		l.cmd.Wait()
 		l.died = time.Now()
