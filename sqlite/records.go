@@ -12,14 +12,20 @@ import (
 const (
 	insertAttempts = "INSERT OR IGNORE INTO attempts(event, endpoint, number, trigger, started, duration, class, status) VALUES "
 	plainAttempt   = insertAttempts + "(?,?,?,?,?,?,?,?)"
-	attemptArgs    = 8
+	attemptArgs    = 5
+	firstSuccess   = "(?,?,1,0,?,?,0,?)" // the first attempt, by the first trigger, of class OK
 	insertFullRow  = "INSERT OR IGNORE INTO attempts(event, endpoint, number, trigger, started, duration, class, status, retry_after, error, headers, body, truncated) VALUES(?,?,?,?,?,?,?,?,?,?,?,?,?)"
-	// One row at a time: with (event, endpoint) IN (VALUES …) SQLite goes through all
-	// that is pending instead of looking each key up.
 	finishDelivery = "UPDATE deliveries SET state=1, attempts=1, spent=1 WHERE event=? AND endpoint=? AND state=0 AND attempts=0"
 )
 
-var manyPlainAttempts = insertAttempts + values("(?,?,?,?,?,?,?,?)", manyRows)
+var (
+	oneSuccess    = insertAttempts + firstSuccess
+	manySuccesses = insertAttempts + values(firstSuccess, manyRows)
+	// Joined with the list, not by (event, endpoint) IN (VALUES …): with that, SQLite
+	// goes through all that is pending instead of looking each key up.
+	finishMany = "UPDATE deliveries SET state=1, attempts=1, spent=1 FROM (SELECT column1 AS e, column2 AS p FROM (VALUES " +
+		values("(?,?)", manyRows) + ")) WHERE event=e AND endpoint=p AND +state=0 AND +attempts=0"
+)
 
 // Record implements [deliver.Books].
 func (s *Store) Record(ctx context.Context, r deliver.Record) error { return s.w.record(ctx, r) }
@@ -34,7 +40,7 @@ func (t *txn) book(records []deliver.Record) error {
 	if len(records) == 0 {
 		return nil
 	}
-	plain := t.inserter(manyPlainAttempts, plainAttempt, 0, attemptArgs)
+	plain := t.inserter(manySuccesses, oneSuccess, 0, attemptArgs)
 	for i := range records {
 		r := &records[i]
 		t.rows++
@@ -67,6 +73,7 @@ func (t *txn) book(records []deliver.Record) error {
 // attempt, with nothing of the response to keep.
 func isPlain(r *deliver.Record) bool {
 	return r.Next.State == deliver.Delivered && r.Next.Spent == 1 && r.Attempt.Number == 1 &&
+		r.Attempt.Trigger == deliver.First && r.Attempt.Class == deliver.OK &&
 		r.Next.Reason == deliver.NoReason && r.Next.Disable == "" && bare(&r.Attempt)
 }
 
@@ -76,7 +83,7 @@ func bare(a *deliver.Attempt) bool {
 
 func addPlain(in *inserter, r *deliver.Record) error {
 	a := &r.Attempt
-	return in.add(r.Event, r.Endpoint, int64(a.Number), int64(a.Trigger), toMillis(a.Started), a.Duration.Microseconds(), int64(a.Class), int64(a.Status))
+	return in.add(r.Event, r.Endpoint, toMillis(a.Started), a.Duration.Microseconds(), int64(a.Status))
 }
 
 // finish makes the deliveries of t.plain delivered. All of them have to be pending;
@@ -87,13 +94,9 @@ func (t *txn) finish() error {
 		return nil
 	}
 	defer func() { t.plain = t.plain[:0] }()
-	var changed int64
-	for _, r := range t.plain {
-		one, err := t.c.exec(finishDelivery, r.Event, r.Endpoint)
-		if err != nil {
-			return err
-		}
-		changed += one
+	changed, err := t.finishRows()
+	if err != nil {
+		return err
 	}
 	if changed != int64(n) {
 		return errCareful
@@ -104,6 +107,28 @@ func (t *txn) finish() error {
 		t.count(t.s.orgOf(r.Endpoint), -1, 0)
 	}
 	return nil
+}
+
+// finishRows returns how many of t.plain were pending.
+func (t *txn) finishRows() (changed int64, err error) {
+	if len(t.plain) == manyRows {
+		st, err := t.c.prepare(finishMany)
+		if err != nil {
+			return 0, err
+		}
+		for i, r := range t.plain {
+			st.set(2*i, r.Event, r.Endpoint)
+		}
+		return st.exec()
+	}
+	for _, r := range t.plain {
+		one, err := t.c.exec(finishDelivery, r.Event, r.Endpoint)
+		if err != nil {
+			return 0, err
+		}
+		changed += one
+	}
+	return changed, nil
 }
 
 // orgOf is the row of the org of an endpoint, removed or not. Store.mu is held.
