@@ -105,7 +105,7 @@ func (l *Lanes) record(n *lane, t Ticket, a Attempt, next Transition, ep *Endpoi
 		l.o.Observe(ep, &t, &a, &next)
 	}
 	// Waits while the books cannot be written: then no new attempt may start.
-	if err := l.o.Books.Record(l.ctx, r); err != nil {
+	if err := l.o.Books.Record(l.booking, r); err != nil {
 		l.o.Log.Warn("an outcome was not booked; the delivery will be repeated", "delivery", t.Key, "error", err)
 		n.mu.Lock()
 		delete(n.held, t.Event)

@@ -56,8 +56,9 @@ type Backlog struct {
 type Books interface {
 	// Record takes the record for booking and returns before it is durable.
 	// Records of one delivery are booked in the order they were given. It
-	// blocks while too many records wait (a full disk), and fails only with
-	// ctx's error; the record is then not taken. After it is durable (and only then), the
+	// blocks while the disk is full or too many records wait, so that nothing new
+	// is sent meanwhile. It fails only with ctx's error; the record is then not
+	// taken. After it is durable (and only then), the
 	// books call the function given to OnBooked.
 	Record(ctx context.Context, r Record) error
 	// OnBooked sets the function that is told of each group of records once

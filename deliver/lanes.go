@@ -53,11 +53,13 @@ type LanesOptions struct {
 // Set, Remove, Offer, Wait and Stats may be called by any goroutine, before
 // and during Run.
 type Lanes struct {
-	o     LanesOptions
-	slots slots
-	start time.Time
-	ctx   context.Context // of requests; ended by Kill only
-	kill  context.CancelFunc
+	o       LanesOptions
+	slots   slots
+	start   time.Time
+	ctx     context.Context // of requests; ended by Kill only
+	kill    context.CancelFunc
+	booking context.Context // of records; ended when draining, so that a full disk does not hold up the end
+	drain   context.CancelFunc
 
 	tickets atomic.Int64 // in memory: queued
 	payload atomic.Int64 // bytes held by queued tickets
@@ -117,6 +119,7 @@ func NewLanes(o LanesOptions) *Lanes {
 		panics: map[Key]int{},
 	}
 	l.ctx, l.kill = context.WithCancel(context.Background())
+	l.booking, l.drain = context.WithCancel(l.ctx)
 	l.slots.init(o.MaxInFlight)
 	o.Books.OnBooked(l.booked)
 	return l
@@ -277,6 +280,7 @@ func (l *Lanes) wakePager() {
 func (l *Lanes) Run(ctx context.Context) error {
 	err := l.page(ctx)
 	l.draining.Store(true)
+	l.drain()
 	l.slots.close()
 	if errors.Is(err, context.Canceled) {
 		return nil

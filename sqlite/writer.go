@@ -177,7 +177,9 @@ func (w *writer) submit(ctx context.Context, o *op) error {
 	}
 }
 
-// record queues r. See [Store.Record].
+// record queues r, and returns at once unless the disk is full: then it waits
+// for room, so that whoever sends starts nothing new (REL-04). See
+// [Store.Record].
 func (w *writer) record(ctx context.Context, r deliver.Record) error {
 	w.mu.Lock()
 	for w.waiting >= maxRecords && !w.closed {
@@ -210,7 +212,27 @@ func (w *writer) record(ctx context.Context, r deliver.Record) error {
 		default:
 		}
 	}
+	if w.full.Load() {
+		w.awaitRoom(ctx)
+	}
 	return nil
+}
+
+// awaitRoom waits until the disk is not full any more.
+func (w *writer) awaitRoom(ctx context.Context) {
+	for {
+		w.mu.Lock()
+		space, over := w.space, w.closed || !w.full.Load()
+		w.mu.Unlock()
+		if over {
+			return
+		}
+		select {
+		case <-space:
+		case <-ctx.Done():
+			return
+		}
+	}
 }
 
 // take returns the oldest batch of records, nil when none wait.
@@ -329,7 +351,12 @@ func (w *writer) group(ops []*op) {
 	case err == nil && records == nil && w.stuck != nil:
 		w.retryAt = time.Time{} // there may be room again
 	case err == nil:
-		w.full.Store(false)
+		if w.full.Swap(false) {
+			w.mu.Lock()
+			close(w.space)
+			w.space = make(chan struct{})
+			w.mu.Unlock()
+		}
 		w.stuck = nil
 		if records != nil {
 			w.booked(records)
