@@ -369,7 +369,7 @@ type connector struct {
 // mapped into memory, since an I/O error in a mapping would be a signal and
 // not an error.
 func newConnector(path, mode string, pragmas []string) *connector {
-	name := url.URL{Scheme: "file", Path: path, RawQuery: fmt.Sprintf("mode=%s&_busy_timeout=%d", mode, defaultBusy.Milliseconds())}
+	name := url.URL{Scheme: "file", Path: path, RawQuery: fmt.Sprintf("mode=%s&_busy_timeout=%d&_stmt_cache_size=64", mode, defaultBusy.Milliseconds())}
 	return &connector{dsn: name.String(), pragmas: append([]string{"PRAGMA mmap_size = 0"}, pragmas...)}
 }
 

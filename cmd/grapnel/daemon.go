@@ -393,7 +393,7 @@ func (d *daemon) renew(ctx context.Context, o sqlite.Org, st stream.State) {
 // beyond what its organizations and endpoints account for: a burst of requests
 // that hang would else double it. GOMEMLIMIT overrides it.
 func limitMemory(orgs, endpoints int) {
-	const base, perOrg, perEndpoint = 400 << 20, 64 << 10, 2 << 10
+	const base, perOrg, perEndpoint = 400 << 20, 160 << 10, 2 << 10
 	if os.Getenv("GOMEMLIMIT") == "" {
 		debug.SetMemoryLimit(int64(base + perOrg*orgs + perEndpoint*endpoints))
 	}
