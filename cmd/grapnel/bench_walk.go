@@ -133,6 +133,7 @@ type benchWalk struct {
 //	heap FILE                      write a profile of the heap
 //	fill N, fillkeys N             append N events to the stream, without and with dedupe keys
 //	go N                           let fan-out begin, wait until N deliveries are booked
+//	wait N                         wait until N more are booked
 //	finished N                     put N finished deliveries of another org into the books
 //	orgs N                         make N more organizations with streams
 //	fanout                         fan out everything without sending anything
@@ -215,6 +216,8 @@ func (w *benchWalk) serve(ctx context.Context, in io.Reader, out io.Writer) erro
 			err = w.append(ctx, number(1), true)
 		case "go":
 			answer, err = w.measure(ctx, number(1), w.d.release)
+		case "wait":
+			answer, err = w.measure(ctx, number(1), func() {})
 		case "finished":
 			err = w.finished(ctx, number(1))
 		case "orgs":
