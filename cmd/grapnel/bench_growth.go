@@ -200,7 +200,7 @@ func runBenchGrowth(ctx context.Context, out io.Writer, finished, orgs, pending,
 		if err := walk.ask(&m, "go %d", events/2); err != nil {
 			return m, err
 		}
-		if err := walk.ask(&m, "wait %d", events/2); err != nil {
+		if err := walk.ask(&m, "wait %d", events); err != nil {
 			return m, err
 		}
 		return m, walk.kill()

@@ -133,7 +133,7 @@ type benchWalk struct {
 //	heap FILE                      write a profile of the heap
 //	fill N, fillkeys N             append N events to the stream, without and with dedupe keys
 //	go N                           let fan-out begin, wait until N deliveries are booked
-//	wait N                         wait until N more are booked
+//	wait N                         wait until N in all are booked
 //	finished N                     put N finished deliveries of another org into the books
 //	orgs N                         make N more organizations with streams
 //	fanout                         fan out everything without sending anything
@@ -217,7 +217,7 @@ func (w *benchWalk) serve(ctx context.Context, in io.Reader, out io.Writer) erro
 		case "go":
 			answer, err = w.measure(ctx, number(1), w.d.release)
 		case "wait":
-			answer, err = w.measure(ctx, number(1), func() {})
+			answer, err = w.measure(ctx, number(1)-w.booked(), func() {})
 		case "finished":
 			err = w.finished(ctx, number(1))
 		case "orgs":
