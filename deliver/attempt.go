@@ -105,7 +105,12 @@ func (l *Lanes) record(n *lane, t Ticket, a Attempt, next Transition, ep *Endpoi
 		l.o.Observe(ep, &t, &a, &next)
 	}
 	// Waits while the books cannot be written: then no new attempt may start.
-	if err := l.o.Books.Record(l.booking, r); err != nil {
+	err := l.o.Books.Record(l.booking, r)
+	if err != nil && l.ctx.Err() == nil {
+		// Draining, and the books are short of room: no outcome is given up for that.
+		err = l.o.Books.Record(l.ctx, r)
+	}
+	if err != nil {
 		l.o.Log.Warn("an outcome was not booked; the delivery will be repeated", "delivery", t.Key, "error", err)
 		n.mu.Lock()
 		delete(n.held, t.Event)

@@ -58,7 +58,7 @@ type Lanes struct {
 	start   time.Time
 	ctx     context.Context // of requests; ended by Kill only
 	kill    context.CancelFunc
-	booking context.Context // of records; ended when draining, so that a full disk does not hold up the end
+	booking context.Context // of records; ended when draining: then nobody has to be kept from sending
 	drain   context.CancelFunc
 
 	tickets atomic.Int64 // in memory: queued
