@@ -264,13 +264,28 @@ func TestCloseOnAFullDisk(t *testing.T) {
 		w := newWalker(t, s, "acme", 100)
 		written := w.commit(w.next(50))
 		limit(t, s, 1)
-		n := w.deliverAll(written)
+		const n = 50 * 100
+		ended := make(chan error, 1)
+		go func() { // blocks once the writer knows that the disk is full
+			var err error
+			for _, ev := range written {
+				for _, endpoint := range ev.Endpoints {
+					err = errors.Join(err, s.Record(t.Context(), delivered(deliver.Key{Event: ev.Event, Endpoint: endpoint})))
+				}
+			}
+			ended <- err
+		}()
+		time.Sleep(10 * time.Second)
+		synctest.Wait()
 		err = s.Close()
 		if err == nil {
 			t.Fatal("closed as if all was written")
 		}
+		if err := <-ended; err != nil && !errors.Is(err, ErrClosed) {
+			t.Errorf("record: %v", err)
+		}
 		s = open(t, Options{Dir: dir})
-		if c, _ := s.CountStates(t.Context(), "acme"); c.Pending == 0 || c.Pending > int64(n) {
+		if c, _ := s.CountStates(t.Context(), "acme"); c.Pending == 0 || c.Pending > n {
 			t.Errorf("counts %+v after %v", c, err)
 		}
 	})
