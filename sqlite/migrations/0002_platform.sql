@@ -1,0 +1,62 @@
+-- What a platform keeps beside the books: who may ask (tokens), who asked for
+-- what (audit), what was asked only once (answers), what event types there are,
+-- and how endpoints fare.
+
+CREATE TABLE tokens(
+  id         INTEGER PRIMARY KEY,
+  ulid       TEXT    NOT NULL UNIQUE,     -- tok_…
+  org        INTEGER,                     -- NULL: an operator's
+  hash       BLOB    NOT NULL UNIQUE,     -- SHA-256 of the token's text
+  name       TEXT    NOT NULL,
+  scopes     TEXT    NOT NULL,            -- JSON array
+  created_at INTEGER NOT NULL,            -- ms
+  expires_at INTEGER NOT NULL,            -- ms
+  used_at    INTEGER NOT NULL DEFAULT 0,  -- ms, at most a minute old; 0: never
+  revoked_at INTEGER NOT NULL DEFAULT 0   -- ms; 0: it was not
+);
+CREATE INDEX tokens_org ON tokens(org, ulid);
+
+-- Who changed what. Rows are never changed, and are removed only by age.
+CREATE TABLE audit(
+  id      INTEGER PRIMARY KEY,
+  org     INTEGER,                        -- NULL: of the installation
+  at      INTEGER NOT NULL,               -- ms
+  actor   TEXT    NOT NULL,               -- tok_…, operator, or grapnel itself
+  action  TEXT    NOT NULL,               -- endpoint.add
+  target  TEXT    NOT NULL,               -- ep_…
+  changes TEXT    NOT NULL,               -- JSON object: field → [old, new]; of secrets only the name
+  address TEXT    NOT NULL,               -- where the request came from
+  request TEXT    NOT NULL                -- its id
+);
+CREATE INDEX audit_org ON audit(org, id);
+CREATE TRIGGER audit_stays BEFORE UPDATE ON audit BEGIN
+  SELECT raise(ABORT, 'audit entries are never changed');
+END;
+CREATE TRIGGER audit_kept BEFORE DELETE ON audit WHEN old.at > (unixepoch() - 365 * 86400) * 1000 BEGIN
+  SELECT raise(ABORT, 'audit entries are kept for a year');
+END;
+
+-- Answers to requests with an Idempotency-Key, for a day.
+CREATE TABLE answers(
+  org     INTEGER NOT NULL,               -- 0: asked of the installation
+  key     TEXT    NOT NULL,
+  request BLOB    NOT NULL,               -- SHA-256 of method, path and body
+  at      INTEGER NOT NULL,               -- ms
+  body    BLOB,                           -- sealed JSON; NULL: begun, and perhaps done
+  PRIMARY KEY(org, key)
+) WITHOUT ROWID;
+CREATE INDEX answers_at ON answers(at);
+
+-- The catalogue, a row for each version of an event type's schema.
+CREATE TABLE event_types(
+  name        TEXT    NOT NULL,
+  version     TEXT    NOT NULL,           -- of the schema
+  grouping    TEXT    NOT NULL,           -- "group", for people
+  description TEXT    NOT NULL,
+  schema      TEXT    NOT NULL,           -- JSON Schema; '': any data
+  example     TEXT    NOT NULL,           -- JSON; '': none
+  deprecated  INTEGER NOT NULL,           -- 0, 1
+  created_at  INTEGER NOT NULL,           -- ms
+  updated_at  INTEGER NOT NULL,           -- ms
+  PRIMARY KEY(name, version)
+) WITHOUT ROWID;
