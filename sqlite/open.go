@@ -3,6 +3,7 @@ package sqlite
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
 	"database/sql"
 	"database/sql/driver"
 	"encoding/binary"
@@ -114,8 +115,11 @@ type Store struct {
 	endpoints map[int64]*deliver.Endpoint // not the removed ones
 	removed   map[int64]int64             // endpoints that are removed, to the row of their org
 	ids       map[string]int64            // ep_… to row
+	tokens    map[[sha256.Size]byte]*tokenState
+	tokenIDs  map[string]*tokenState // the same, by tok_…
 
 	onEndpoint atomic.Pointer[func(deliver.Endpoint)]
+	onRevoked  atomic.Pointer[func(id string)]
 
 	sweeping sync.Mutex     // held by the one sweep that runs
 	tasks    sync.WaitGroup // sealing, sweeping after a start
@@ -214,6 +218,9 @@ func (s *Store) load() error {
 	}
 	if err := s.loadEndpoints(); err != nil {
 		return fmt.Errorf("load endpoints: %w", err)
+	}
+	if err := s.loadTokens(); err != nil {
+		return fmt.Errorf("load tokens: %w", err)
 	}
 	if err := s.loadCounts(); err != nil {
 		return fmt.Errorf("count deliveries: %w", err)

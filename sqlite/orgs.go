@@ -115,6 +115,10 @@ func (s *Store) AddOrg(ctx context.Context, o Org) (Org, error) {
 		if _, err := t.c.exec("INSERT INTO cursors(org, stream) VALUES(?,?)", state.row, s.o.Names.Stream(o.ID)); err != nil {
 			return err
 		}
+		if err := t.audited(state, "org.add", o.ID, Changes{"plan": {nil, o.Plan}, "payload": {nil, o.Payload}, "subjects": {nil, o.Subjects}}); err != nil {
+			return err
+		}
+		t.made = o
 		t.after = append(t.after, func() {
 			s.mu.Lock()
 			defer s.mu.Unlock()
@@ -172,6 +176,9 @@ func (s *Store) SetOrg(ctx context.Context, o Org) (Org, error) {
 		if err := t.bump(state); err != nil {
 			return err
 		}
+		if err := t.audited(state, "org.change", o.ID, orgChanges(state.org, o)); err != nil {
+			return err
+		}
 		t.after = append(t.after, func() {
 			s.mu.Lock()
 			defer s.mu.Unlock()
@@ -181,6 +188,17 @@ func (s *Store) SetOrg(ctx context.Context, o Org) (Org, error) {
 		return nil
 	})
 	return o, err
+}
+
+func orgChanges(before, after Org) Changes {
+	c := Changes{}
+	changed(c, "name", before.Name, after.Name)
+	changed(c, "plan", before.Plan, after.Plan)
+	changed(c, "payload", before.Payload, after.Payload)
+	if !slices.Equal(before.Subjects, after.Subjects) {
+		c["subjects"] = [2]any{before.Subjects, after.Subjects}
+	}
+	return c
 }
 
 // RemoveOrg removes an organization that has no endpoints left; else it fails
@@ -208,6 +226,12 @@ func (s *Store) RemoveOrg(ctx context.Context, org string) error {
 		}
 		// Whoever has a plan for it finds no position to commit to.
 		if _, err := t.c.exec("DELETE FROM cursors WHERE org=?", state.row); err != nil {
+			return err
+		}
+		if err := t.endTokens(state); err != nil {
+			return err
+		}
+		if err := t.audited(state, "org.remove", org, nil); err != nil {
 			return err
 		}
 		t.after = append(t.after, func() {

@@ -76,7 +76,19 @@ func (r *retention) run(ctx context.Context) error {
 			return err
 		}
 	}
+	for more := true; more; {
+		var err error
+		if more, err = r.do(ctx, (*txn).retainOthers); err != nil {
+			return err
+		}
+	}
 	return r.dropRuns(ctx)
+}
+
+// retainOthers removes old answers and audit entries, which are not counted.
+func (t *txn) retainOthers(r *retention) (Removed, bool, error) {
+	n, err := t.retainAnswers(r.step)
+	return Removed{}, n >= int64(r.step), err
 }
 
 // do runs one step in the writer, and counts it when it is durable.

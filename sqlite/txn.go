@@ -27,6 +27,10 @@ type txn struct {
 	plain  []*deliver.Record   // successes at the first attempt, for one statement
 	rows   int64               // deliveries and records written
 	plans  bool
+
+	// Of the present operation.
+	caller Caller
+	made   any // what it made, for the answer to repeat (see Once)
 }
 
 // change is how many more deliveries of an org are pending and dead.
@@ -102,7 +106,11 @@ func (t *txn) operation(o *op) error {
 	}
 	next, after, rows, counts := t.next, len(t.after), t.rows, t.counts
 	t.counts = make(map[int64]change)
+	t.caller, t.made = o.caller, nil
 	err := o.run(t)
+	if err == nil {
+		err = t.answered()
+	}
 	switch faultOf(err) {
 	case faultFull, faultBusy, faultCorrupt:
 		return err

@@ -62,10 +62,11 @@ type writer struct {
 // perhaps more than once, since a transaction that could not be committed is
 // tried again.
 type op struct {
-	run  func(*txn) error
-	plan bool // a plan's, for the failpoints
-	err  error
-	done chan struct{}
+	run    func(*txn) error
+	caller Caller // who asked for it
+	plan   bool   // a plan's, for the failpoints
+	err    error
+	done   chan struct{}
 }
 
 func newWriter(s *Store, db *sql.DB) *writer {
@@ -146,7 +147,7 @@ func (w *writer) closeDB() error {
 // do runs f in the writer and returns when it is durable, or its error when
 // nothing of it was done. f may run more than once.
 func (w *writer) do(ctx context.Context, f func(*txn) error) error {
-	return w.submit(ctx, &op{run: f, done: make(chan struct{})})
+	return w.submit(ctx, &op{run: f, caller: callerOf(ctx), done: make(chan struct{})})
 }
 
 func (w *writer) submit(ctx context.Context, o *op) error {

@@ -1,0 +1,173 @@
+package sqlite
+
+import (
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"time"
+)
+
+// Once lets a request with an Idempotency-Key take effect once: its answer is
+// stored in the transaction of its effect, and given again to whoever repeats
+// it.
+type Once struct {
+	Org     string // in which the key counts; "": the installation
+	Key     string
+	Request [sha256.Size]byte // of method, path and body
+	// Answer is the body of the answer, made of what the operation made. The
+	// writer calls it, perhaps more than once.
+	Answer func(made any) ([]byte, error)
+}
+
+// Answer is what a request was answered that had an Idempotency-Key.
+type Answer struct {
+	Request [sha256.Size]byte
+	Body    []byte // nil: it was begun, and perhaps it took effect
+}
+
+// answersFor is how long an Idempotency-Key is known.
+const answersFor = 24 * time.Hour
+
+// ErrAnswered: a request with that Idempotency-Key has taken effect already.
+// Nothing was done; [Store.Recall] has the answer.
+var ErrAnswered = errors.New("a request with this Idempotency-Key was answered already")
+
+func (s *Store) answerScope(org string) (int64, error) {
+	if org == "" {
+		return 0, nil
+	}
+	o, err := s.find(org)
+	if err != nil {
+		return 0, err
+	}
+	return o.row, nil
+}
+
+// Recall finds the answer to the request with that key within the last day.
+func (s *Store) Recall(ctx context.Context, org, key string) (a Answer, found bool, err error) {
+	scope, err := s.answerScope(org)
+	if err != nil {
+		return a, false, err
+	}
+	rows, err := s.readDB.QueryContext(ctx, "SELECT request, body FROM answers WHERE org=? AND key=? AND at>?",
+		scope, key, toMillis(s.now().Add(-answersFor)))
+	if err != nil {
+		return a, false, fmt.Errorf("recall an answer: %w", err)
+	}
+	defer rows.Close()
+	if !rows.Next() {
+		return a, false, rows.Err()
+	}
+	var request, sealed []byte
+	if err := rows.Scan(&request, &sealed); err != nil {
+		return a, false, err
+	}
+	copy(a.Request[:], request)
+	if sealed != nil {
+		if a.Body, err = s.reveal(answerAAD(scope, key), sealed); err != nil {
+			return a, false, fmt.Errorf("recall an answer: %w", err)
+		}
+	}
+	return a, true, nil
+}
+
+// Begin notes a request whose effect is not in this store, before it is begun,
+// so that another one with its key is told from it. A repeated Begin of the same
+// request is right; of another, or of one that was answered, it is [ErrAnswered].
+func (s *Store) Begin(ctx context.Context, o Once) error {
+	scope, err := s.answerScope(o.Org)
+	if err != nil {
+		return err
+	}
+	return s.w.do(ctx, func(t *txn) error {
+		r := make(row, 2)
+		found, err := t.c.one(r, "SELECT request, body IS NULL FROM answers WHERE org=? AND key=? AND at>?",
+			scope, o.Key, toMillis(t.now.Add(-answersFor)))
+		switch {
+		case err != nil:
+			return err
+		case found && [sha256.Size]byte(r.blob(0)) == o.Request && r.int(1) == 1:
+			return nil
+		case found:
+			return ErrAnswered
+		}
+		_, err = t.c.exec("INSERT OR REPLACE INTO answers(org, key, request, at) VALUES(?,?,?,?)",
+			scope, o.Key, o.Request[:], toMillis(t.now))
+		return err
+	})
+}
+
+// Finish stores the answer to a request that was begun.
+func (s *Store) Finish(ctx context.Context, o Once, body []byte) error {
+	scope, err := s.answerScope(o.Org)
+	if err != nil {
+		return err
+	}
+	return s.w.do(ctx, func(t *txn) error {
+		sealed, err := s.hide(answerAAD(scope, o.Key), body)
+		if err != nil {
+			return err
+		}
+		_, err = t.c.exec("UPDATE answers SET body=? WHERE org=? AND key=? AND request=?", sealed, scope, o.Key, o.Request[:])
+		return err
+	})
+}
+
+// answered stores the answer to the present operation, if it made something on a
+// request with a key.
+func (t *txn) answered() error {
+	once := t.caller.Once
+	if once == nil || t.made == nil {
+		return nil
+	}
+	scope, err := t.s.answerScope(once.Org)
+	if err != nil {
+		return err
+	}
+	found, err := t.c.one(make(row, 1), "SELECT 1 FROM answers WHERE org=? AND key=? AND at>?",
+		scope, once.Key, toMillis(t.now.Add(-answersFor)))
+	if err != nil {
+		return err
+	}
+	if found {
+		return ErrAnswered
+	}
+	body, err := once.Answer(t.made)
+	if err != nil {
+		return fmt.Errorf("answer to a request with an Idempotency-Key: %w", err)
+	}
+	sealed, err := t.s.hide(answerAAD(scope, once.Key), body)
+	if err != nil {
+		return err
+	}
+	_, err = t.c.exec("INSERT OR REPLACE INTO answers(org, key, request, at, body) VALUES(?,?,?,?,?)",
+		scope, once.Key, once.Request[:], toMillis(t.now), sealed)
+	return err
+}
+
+// answerAAD binds a sealed answer to its row.
+func answerAAD(scope int64, key string) string { return fmt.Sprintf("answer|%d|%s", scope, key) }
+
+// retainAnswers removes up to n answers that nobody may ask for any more, and
+// audit entries and revoked tokens of more than auditFor ago.
+func (t *txn) retainAnswers(n int) (removed int64, err error) {
+	for _, q := range []struct {
+		query  string
+		before time.Time
+	}{
+		{"DELETE FROM answers WHERE (org, key) IN (SELECT org, key FROM answers INDEXED BY answers_at WHERE at < ? LIMIT ?)", t.now.Add(-answersFor)},
+		{"DELETE FROM audit WHERE at < ? AND id IN (SELECT id FROM audit ORDER BY id LIMIT ?)", t.now.Add(-auditFor)},
+	} {
+		rows, err := t.c.exec(q.query, toMillis(q.before), int64(n))
+		if err != nil {
+			return removed, err
+		}
+		removed += rows
+	}
+	return removed, nil
+}
+
+// auditFor is how long audit entries are kept. The schema refuses to remove
+// those of the last year.
+const auditFor = 400 * 24 * time.Hour
