@@ -76,7 +76,7 @@ func runBenchBare(out io.Writer, target string, endpoints, concurrency, deliveri
 	for i := range endpoints {
 		t, err := deliver.NewTarget(deliver.Endpoint{
 			Row: int64(i + 1), ID: fmt.Sprintf("ep_%d", i), Org: "bench", URL: fmt.Sprintf("http://%s/%d", target, i),
-			Secrets: []sign.Secret{sign.NewSecret()}, Timeout: deliver.DefaultTimeout, Retry: deliver.DefaultPolicy,
+			Secrets: []deliver.Secret{{Secret: sign.NewSecret()}}, Timeout: deliver.DefaultTimeout, Retry: deliver.DefaultPolicy,
 		})
 		if err != nil {
 			return err
@@ -259,7 +259,7 @@ func (w *benchWalk) finished(ctx context.Context, n int64) error {
 	if _, err := w.d.store.AddOrg(ctx, sqlite.Org{ID: org, Payload: stream.PayloadData}); err != nil {
 		return err
 	}
-	ep, _, err := w.d.AddEndpoint(ctx, httpapi.NewEndpoint{
+	ep, err := w.d.AddEndpoint(ctx, httpapi.NewEndpoint{
 		Org: org, URL: "http://" + w.target + "/", EventTypes: []string{"*"},
 		Timeout: deliver.DefaultTimeout, Retry: deliver.DefaultPolicy, Concurrency: 8,
 	})
@@ -407,7 +407,7 @@ func (w *benchWalk) endpoints(ctx context.Context, n, concurrency int, path stri
 
 func (w *benchWalk) addEndpoints(ctx context.Context, org string, n, concurrency int, path string) error {
 	for range n {
-		_, _, err := w.d.AddEndpoint(ctx, httpapi.NewEndpoint{
+		_, err := w.d.AddEndpoint(ctx, httpapi.NewEndpoint{
 			Org: org, URL: fmt.Sprintf("http://%s%s/%d", w.target, strings.TrimSuffix(path, "/"), w.made), EventTypes: []string{"*"},
 			Timeout: deliver.DefaultTimeout, Retry: deliver.DefaultPolicy, Concurrency: concurrency,
 		})

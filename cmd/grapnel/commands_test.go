@@ -221,7 +221,7 @@ func withDeliveries(t *testing.T, s *httpapitest.Service) {
 	if _, err := s.AddOrg(ctx, httpapi.Org{ID: "acme", Payload: "data"}); err != nil {
 		t.Fatal(err)
 	}
-	if _, _, err := s.AddEndpoint(ctx, httpapi.NewEndpoint{Org: "acme", URL: "https://hooks.example/in", EventTypes: []string{"*"}}); err != nil {
+	if _, err := s.AddEndpoint(ctx, httpapi.NewEndpoint{Org: "acme", URL: "https://hooks.example/in", EventTypes: []string{"*"}}); err != nil {
 		t.Fatal(err)
 	}
 	add := func(types ...string) {

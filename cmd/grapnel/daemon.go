@@ -203,6 +203,7 @@ func (d *daemon) Run(ctx context.Context) error {
 	start("fan-out", d.fanOut)
 	start("streams", d.findStreams)
 	start("retention", d.retain)
+	start("tokens", d.noteTokens)
 	if d.server != nil {
 		start("broker", d.watchServer)
 	}

@@ -129,7 +129,7 @@ func TestServe(t *testing.T) {
 	}
 	base := strings.TrimSuffix(ready.Health, "/healthz")
 	for path, want := range map[string]string{
-		"/healthz": `{"status":"ok"}`, "/readyz": `{"status":"ok"}`, "/metrics": "grapnel_nats_connected 1", "/api/v1/orgs": "grapnel.sock",
+		"/healthz": `{"status":"ok"}`, "/readyz": `{"status":"ok"}`, "/metrics": "grapnel_nats_connected 1", "/api/v1/orgs": "send a token",
 	} {
 		resp, err := http.Get(base + path)
 		if err != nil {

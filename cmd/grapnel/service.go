@@ -28,6 +28,8 @@ func answered(err error) error {
 		return fmt.Errorf("%w (%w)", httpapi.ErrNotFound, err)
 	case errors.Is(err, sqlite.ErrExists):
 		return fmt.Errorf("%w (%w)", httpapi.ErrExists, err)
+	case errors.Is(err, sqlite.ErrAnswered):
+		return fmt.Errorf("%w (%w)", httpapi.ErrAnswered, err)
 	case errors.Is(err, sqlite.ErrInUse), errors.Is(err, sqlite.ErrState):
 		return fmt.Errorf("%w (%w)", httpapi.ErrState, err)
 	}
@@ -51,7 +53,7 @@ func (d *daemon) AddOrg(ctx context.Context, o httpapi.Org) (httpapi.Org, error)
 	if _, err := d.broker.Create(ctx, stream.OrgStream{Org: o.ID, Subjects: o.Subjects}); err != nil {
 		return httpapi.Org{}, brokerAnswer("subjects", err)
 	}
-	made, err := d.store.AddOrg(ctx, sqlite.Org{
+	made, err := d.store.AddOrg(d.asked(ctx, func(made any) any { return orgAnswer(made.(sqlite.Org)) }), sqlite.Org{
 		ID: o.ID, Name: o.Name, Plan: o.Plan, Payload: stream.Payload(o.Payload), Subjects: o.Subjects,
 	})
 	if err != nil {
@@ -142,7 +144,7 @@ func (d *daemon) ChangeOrg(ctx context.Context, org string, c httpapi.OrgChange)
 			return httpapi.Org{}, brokerAnswer("subjects", err)
 		}
 	}
-	changed, err := d.store.SetOrg(ctx, o)
+	changed, err := d.store.SetOrg(d.asked(ctx, nil), o)
 	if err != nil {
 		return httpapi.Org{}, answered(err)
 	}
@@ -159,7 +161,7 @@ func (d *daemon) RemoveOrg(ctx context.Context, org string) error {
 		return fmt.Errorf("organization %s has %d endpoints; remove them first: %w", org, len(endpoints), httpapi.ErrState)
 	}
 	d.loop.Forget(org)
-	if err := d.store.RemoveOrg(ctx, org); err != nil {
+	if err := d.store.RemoveOrg(d.asked(ctx, nil), org); err != nil {
 		d.loop.Add(org)
 		return answered(err)
 	}
@@ -170,18 +172,14 @@ func (d *daemon) RemoveOrg(ctx context.Context, org string) error {
 	return nil
 }
 
-func (d *daemon) AddEndpoint(ctx context.Context, e httpapi.NewEndpoint) (deliver.Endpoint, string, error) {
+func (d *daemon) AddEndpoint(ctx context.Context, e httpapi.NewEndpoint) (out httpapi.MadeEndpoint, err error) {
 	if _, err := d.store.GetOrg(ctx, e.Org); err != nil {
-		return deliver.Endpoint{}, "", answered(err)
-	}
-	if d.gated(e.Org) {
-		return deliver.Endpoint{}, "", fmt.Errorf("organization %s: %w", e.Org, httpapi.ErrGated)
+		return out, answered(err)
 	}
 	secret := sign.NewSecret()
 	if e.Secret != "" {
-		var err error
 		if secret, err = sign.ParseSecret(e.Secret); err != nil {
-			return deliver.Endpoint{}, "", &httpapi.Invalid{Field: "secret", Detail: err.Error()}
+			return out, &httpapi.Invalid{Field: "secret", Detail: err.Error()}
 		}
 	}
 	ep := deliver.Endpoint{
@@ -192,13 +190,16 @@ func (d *daemon) AddEndpoint(ctx context.Context, e httpapi.NewEndpoint) (delive
 		ep.DisabledReason = deliver.DisabledManual
 	}
 	if err := d.checkEndpoint(&ep); err != nil {
-		return deliver.Endpoint{}, "", err
+		return out, err
 	}
-	made, err := d.store.AddEndpoint(ctx, ep, sqlite.Start{})
+	shape := func(made any) any {
+		return httpapi.MadeEndpoint{Endpoint: made.(deliver.Endpoint), Secret: secret.Reveal()}
+	}
+	made, err := d.store.AddEndpoint(d.asked(ctx, shape), ep, sqlite.Start{})
 	if err != nil {
-		return deliver.Endpoint{}, "", answered(err)
+		return out, answered(err)
 	}
-	return made, secret.Reveal(), nil
+	return shape(made).(httpapi.MadeEndpoint), nil
 }
 
 // checkEndpoint checks what only the daemon knows, and makes the URL canonical.
@@ -271,21 +272,21 @@ func (d *daemon) ChangeEndpoint(ctx context.Context, org, id string, c httpapi.E
 	if c.URL != nil {
 		change.URL = &next.URL
 	}
-	if e, err = d.store.SetEndpoint(ctx, org, id, change); err != nil {
+	if e, err = d.store.SetEndpoint(d.asked(ctx, nil), org, id, change); err != nil {
 		return e, answered(err)
 	}
 	switch {
 	case c.Disabled == nil || *c.Disabled == !e.Enabled():
 	case *c.Disabled:
-		e, err = d.store.DisableEndpoint(ctx, org, id, deliver.DisabledManual)
+		e, err = d.store.DisableEndpoint(d.asked(ctx, nil), org, id, deliver.DisabledManual)
 	default:
-		e, err = d.store.EnableEndpoint(ctx, org, id)
+		e, err = d.store.EnableEndpoint(d.asked(ctx, nil), org, id)
 	}
 	return e, answered(err)
 }
 
 func (d *daemon) RemoveEndpoint(ctx context.Context, org, id string) error {
-	return answered(d.store.RemoveEndpoint(ctx, org, id))
+	return answered(d.store.RemoveEndpoint(d.asked(ctx, nil), org, id))
 }
 
 func (d *daemon) Append(ctx context.Context, org string, events []httpapi.NewEvent) ([]httpapi.Appended, error) {

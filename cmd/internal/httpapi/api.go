@@ -22,39 +22,25 @@ type Options struct {
 
 // Operator serves every route without a token: for the Unix socket, which only
 // the daemon's own user can open.
-func Operator(o Options) http.Handler {
+func Operator(o Options) http.Handler { return newHandler(o, true) }
+
+// Public serves the API over the network, to whoever has a token, and without
+// one health, metrics and the API's description.
+func Public(o Options) http.Handler { return newHandler(o, false) }
+
+func newHandler(o Options, socket bool) http.Handler {
 	mux := http.NewServeMux()
-	a := &api{svc: o.Service, log: o.Log, huma: humago.New(mux, humaConfig(o.Version))}
-	a.huma.UseMiddleware(func(ctx huma.Context, next func(huma.Context)) {
-		if org := ctx.Param("org"); org != "" {
-			ctx = huma.WithValue(ctx, orgKey{}, org)
-		}
-		next(&statusOverride{humaContext: ctx})
-	})
+	a := &api{svc: o.Service, log: o.Log, socket: socket, huma: humago.New(mux, humaConfig(o.Version))}
 	a.orgs()
 	a.endpoints()
 	a.events()
 	a.deliveries()
 	a.cursors()
+	a.tokens()
+	a.auditLog()
 	a.describeProblems()
-	health(mux, o, true)
+	health(mux, o, socket)
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) { notRouted(mux, w, r) })
-	return guarded(o.Log, mux)
-}
-
-// Public serves what may be asked without a token over the network: health and
-// metrics.
-func Public(o Options) http.Handler {
-	mux := http.NewServeMux()
-	health(mux, o, false)
-	mux.HandleFunc(base+"/", func(w http.ResponseWriter, _ *http.Request) {
-		writeProblem(w, newProblem(http.StatusUnauthorized,
-			"the API answers only on the Unix socket grapnel.sock in the daemon's data directory"))
-	})
-	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
-		writeProblem(w, newProblem(http.StatusNotFound,
-			"here are only /healthz, /readyz and /metrics"))
-	})
 	return guarded(o.Log, mux)
 }
 
@@ -63,6 +49,8 @@ type api struct {
 	svc  Service
 	log  *slog.Logger
 	huma huma.API
+
+	socket bool // requests come from the operator on this machine, without a token
 }
 
 func humaConfig(version string) huma.Config {
@@ -76,6 +64,9 @@ func humaConfig(version string) huma.Config {
 				Description: "Events of organizations, delivered to their endpoints as signed webhooks.",
 			},
 			Components: &huma.Components{
+				SecuritySchemes: map[string]*huma.SecurityScheme{"token": {
+					Type: "http", Scheme: "bearer", Description: "A token of an organization, or of an operator: gk_…",
+				}},
 				Schemas: huma.NewMapRegistry("#/components/schemas/", huma.DefaultSchemaNamer),
 			},
 		},
@@ -91,9 +82,11 @@ func humaConfig(version string) huma.Config {
 type route struct {
 	id, method, path string
 	summary, tag     string
-	status           int   // of success
-	maxBody          int64 // 0: 1 MiB
-	describe         func(*huma.Operation)
+	access
+	status   int   // of success
+	maxBody  int64 // 0: 1 MiB
+	creates  bool  // and honours an Idempotency-Key
+	describe func(*huma.Operation)
 }
 
 // thing is an input that knows what it is about: "endpoint ep_… of organization
@@ -109,7 +102,15 @@ func handle[I, O any](a *api, r route, f func(context.Context, *I) (*O, error)) 
 	op := huma.Operation{
 		OperationID: r.id, Method: r.method, Path: r.path, Summary: r.summary, Tags: []string{r.tag},
 		DefaultStatus: r.status, MaxBodyBytes: r.maxBody, BodyReadTimeout: readTimeout,
-		Errors: []int{http.StatusBadRequest, http.StatusNotFound, http.StatusConflict},
+		Errors:      []int{http.StatusBadRequest, http.StatusUnauthorized, http.StatusForbidden, http.StatusNotFound, http.StatusConflict},
+		Security:    []map[string][]string{{"token": {string(r.scope)}}},
+		Middlewares: huma.Middlewares{a.door(r)},
+	}
+	if r.gated {
+		op.Errors = append(op.Errors, http.StatusPaymentRequired)
+	}
+	if r.creates {
+		describeOnce(&op)
 	}
 	if r.maxBody == 0 {
 		op.MaxBodyBytes = maxBody

@@ -38,7 +38,7 @@ func world(t *testing.T) *httpapitest.Service {
 	if _, err := s.AddOrg(ctx, httpapi.Org{ID: "acme", Name: "Acme Ltd", Payload: "data"}); err != nil {
 		t.Fatal(err)
 	}
-	if _, _, err := s.AddEndpoint(ctx, httpapi.NewEndpoint{
+	if _, err := s.AddEndpoint(ctx, httpapi.NewEndpoint{
 		Org: "acme", URL: "https://hooks.example/in", EventTypes: []string{"invoice.*"},
 		Timeout: deliver.DefaultTimeout, Retry: deliver.DefaultPolicy, Concurrency: deliver.DefaultConcurrency,
 	}); err != nil {
@@ -72,6 +72,24 @@ func operator(s httpapi.Service) http.Handler {
 // matter, and the body with indented JSON.
 func ask(t *testing.T, h http.Handler, method, path, body string, header ...string) string {
 	t.Helper()
+	w := request(t, h, method, path, body, header...)
+	out := &bytes.Buffer{}
+	fmt.Fprintf(out, "%d\n", w.Code)
+	for _, name := range []string{"Content-Type", "Retry-After", "Allow"} {
+		if v := w.Header().Get(name); v != "" {
+			fmt.Fprintf(out, "%s: %s\n", name, v)
+		}
+	}
+	if w.Body.Len() > 0 && json.Indent(out, bytes.TrimSpace(w.Body.Bytes()), "", "  ") != nil {
+		out.Write(bytes.TrimSpace(w.Body.Bytes()))
+	}
+	return strings.TrimSpace(out.String()) + "\n"
+}
+
+// request makes a request with that body and those headers, names and values in
+// turn.
+func request(t *testing.T, h http.Handler, method, path, body string, header ...string) *httptest.ResponseRecorder {
+	t.Helper()
 	var in io.Reader
 	if body != "" {
 		in = strings.NewReader(body)
@@ -85,17 +103,7 @@ func ask(t *testing.T, h http.Handler, method, path, body string, header ...stri
 	}
 	w := httptest.NewRecorder()
 	h.ServeHTTP(w, r)
-	out := &bytes.Buffer{}
-	fmt.Fprintf(out, "%d\n", w.Code)
-	for _, name := range []string{"Content-Type", "Retry-After", "Allow"} {
-		if v := w.Header().Get(name); v != "" {
-			fmt.Fprintf(out, "%s: %s\n", name, v)
-		}
-	}
-	if w.Body.Len() > 0 && json.Indent(out, bytes.TrimSpace(w.Body.Bytes()), "", "  ") != nil {
-		out.Write(bytes.TrimSpace(w.Body.Bytes()))
-	}
-	return strings.TrimSpace(out.String()) + "\n"
+	return w
 }
 
 // golden compares with testdata/name, or writes it with -update.
@@ -329,7 +337,7 @@ func TestEachListHasPages(t *testing.T) {
 	if _, err := s.AddOrg(t.Context(), httpapi.Org{ID: "zoo"}); err != nil {
 		t.Fatal(err)
 	}
-	if _, _, err := s.AddEndpoint(t.Context(), httpapi.NewEndpoint{Org: "acme", URL: "https://hooks.example/b"}); err != nil {
+	if _, err := s.AddEndpoint(t.Context(), httpapi.NewEndpoint{Org: "acme", URL: "https://hooks.example/b"}); err != nil {
 		t.Fatal(err)
 	}
 	for i := range 2 {
@@ -380,7 +388,7 @@ func TestHealth(t *testing.T) {
 		{"dead", sick(func(h *httpapi.Health) { h.Alive = errors.New("the writer has not moved for 61s") })},
 	} {
 		var out strings.Builder
-		for _, path := range []string{"/healthz", "/readyz", "/metrics", "/", "/api/v1/orgs", "/openapi.json"} {
+		for _, path := range []string{"/healthz", "/readyz", "/metrics", "/", "/api/v1/orgs"} {
 			o := httpapi.Options{Service: c.s, Log: slog.New(slog.DiscardHandler), Metrics: http.NotFoundHandler()}
 			fmt.Fprintf(&out, "public GET %s\n%s\n", path, ask(t, httpapi.Public(o), "GET", path, ""))
 			if path == "/healthz" || path == "/readyz" {

@@ -22,7 +22,7 @@ func (p OrgPage) place(list string) (at Place, err error) {
 
 func (a *api) cursors() {
 	const tag = "cursors"
-	handle(a, route{id: "get-cursor", method: http.MethodGet, path: base + "/orgs/{org}/cursor", tag: tag,
+	handle(a, route{id: "get-cursor", method: http.MethodGet, path: base + "/orgs/{org}/cursor", tag: tag, access: access{scope: CursorsRead},
 		summary: "Show how far the organization's stream is fanned out"},
 		func(ctx context.Context, in *OrgPath) (*answer[CursorBody], error) {
 			c, err := a.svc.Cursor(ctx, in.Org)
@@ -31,7 +31,7 @@ func (a *api) cursors() {
 			}
 			return &answer[CursorBody]{cursorBody(c)}, nil
 		})
-	handle(a, route{id: "list-cursors", method: http.MethodGet, path: base + "/cursors", tag: tag,
+	handle(a, route{id: "list-cursors", method: http.MethodGet, path: base + "/cursors", tag: tag, access: access{scope: CursorsRead, operator: true},
 		summary: "List the cursors of all organizations"},
 		func(ctx context.Context, in *struct{ Page }) (*answer[List[CursorBody]], error) {
 			var after string
@@ -44,7 +44,7 @@ func (a *api) cursors() {
 			}
 			return listed(found, in.Limit, cursorBody, func(c Cursor) *string { return cursorAt("cursor", "%s", c.Org) }), nil
 		})
-	handle(a, route{id: "list-gaps", method: http.MethodGet, path: base + "/orgs/{org}/gaps", tag: tag,
+	handle(a, route{id: "list-gaps", method: http.MethodGet, path: base + "/orgs/{org}/gaps", tag: tag, access: access{scope: CursorsRead},
 		summary: "List sequences that the stream no longer had when the cursor came, newest first"},
 		func(ctx context.Context, in *OrgPage) (*answer[List[GapBody]], error) {
 			before, err := in.place("gap")
@@ -59,7 +59,7 @@ func (a *api) cursors() {
 				return cursorAt("gap", "%d.%d", g.Incarnation, uint64(g.From))
 			}), nil
 		})
-	handle(a, route{id: "list-rejected", method: http.MethodGet, path: base + "/orgs/{org}/rejected", tag: tag,
+	handle(a, route{id: "list-rejected", method: http.MethodGet, path: base + "/orgs/{org}/rejected", tag: tag, access: access{scope: WebhooksRead},
 		summary: "List messages that are no events, with the reason, newest first"},
 		func(ctx context.Context, in *OrgPage) (*answer[List[RejectedBody]], error) {
 			before, err := in.place("rejected")
@@ -75,14 +75,14 @@ func (a *api) cursors() {
 				return cursorAt("rejected", "%d.%d", r.Incarnation, uint64(r.Seq))
 			}), nil
 		})
-	handle(a, route{id: "fsck", method: http.MethodGet, path: base + "/fsck", tag: tag,
+	handle(a, route{id: "fsck", method: http.MethodGet, path: base + "/fsck", tag: tag, access: access{scope: CursorsRead, operator: true},
 		summary: "Read the streams again and prove the books; may take minutes",
 		describe: func(op *huma.Operation) {
-			op.Middlewares = huma.Middlewares{func(ctx huma.Context, next func(huma.Context)) {
+			op.Middlewares = append(op.Middlewares, func(ctx huma.Context, next func(huma.Context)) {
 				_, w := humago.Unwrap(ctx)
 				unhurried(w)
 				next(ctx)
-			}}
+			})
 		}}, a.fsck)
 }
 

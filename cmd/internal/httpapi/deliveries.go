@@ -41,9 +41,9 @@ type deliveryQuery struct {
 
 func (a *api) deliveries() {
 	const tag, all, one = "deliveries", base + "/orgs/{org}/deliveries", base + "/orgs/{org}/deliveries/{id}"
-	handle(a, route{id: "list-deliveries", method: http.MethodGet, path: all, tag: tag,
+	handle(a, route{id: "list-deliveries", method: http.MethodGet, path: all, tag: tag, access: access{scope: WebhooksRead, gated: true},
 		summary: "List deliveries, those of the newest events first"}, a.listDeliveries)
-	handle(a, route{id: "get-delivery", method: http.MethodGet, path: one, tag: tag,
+	handle(a, route{id: "get-delivery", method: http.MethodGet, path: one, tag: tag, access: access{scope: WebhooksRead, gated: true},
 		summary: "Show a delivery and its attempts"},
 		func(ctx context.Context, in *DeliveryPath) (*answer[DeliveryDetail], error) {
 			key, err := in.key()
@@ -59,7 +59,7 @@ func (a *api) deliveries() {
 				shaped(attempts, func(t deliver.Attempt) AttemptBody { return attemptBody(d.Key, t) }),
 			}}, nil
 		})
-	handle(a, route{id: "retry-delivery", method: http.MethodPost, path: one + "/retry", status: http.StatusAccepted, tag: tag,
+	handle(a, route{id: "retry-delivery", method: http.MethodPost, path: one + "/retry", status: http.StatusAccepted, tag: tag, access: access{scope: WebhooksManage, gated: true},
 		summary: "Send a delivery again, with a fresh budget of attempts"},
 		func(ctx context.Context, in *DeliveryPath) (*answer[DeliveryBody], error) {
 			key, err := in.key()

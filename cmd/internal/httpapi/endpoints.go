@@ -27,9 +27,9 @@ type endpointUpdate struct {
 
 func (a *api) endpoints() {
 	const tag, all, one = "endpoints", base + "/orgs/{org}/endpoints", base + "/orgs/{org}/endpoints/{id}"
-	handle(a, route{id: "add-endpoint", method: http.MethodPost, path: all, status: http.StatusCreated, tag: tag,
-		summary: "Make an endpoint; the answer shows its secret, once"}, a.addEndpoint)
-	handle(a, route{id: "list-endpoints", method: http.MethodGet, path: all, tag: tag,
+	handleNew(a, route{id: "add-endpoint", method: http.MethodPost, path: all, status: http.StatusCreated, tag: tag, access: access{scope: WebhooksManage, gated: true},
+		summary: "Make an endpoint; the answer shows its secret, once"}, a.addEndpoint, endpointCreated)
+	handle(a, route{id: "list-endpoints", method: http.MethodGet, path: all, tag: tag, access: access{scope: WebhooksRead, gated: true},
 		summary: "List the endpoints, oldest first"},
 		func(ctx context.Context, in *struct {
 			OrgPath
@@ -47,7 +47,7 @@ func (a *api) endpoints() {
 				return cursorAt("endpoint", "%s", e.ID)
 			}), nil
 		})
-	handle(a, route{id: "get-endpoint", method: http.MethodGet, path: one, tag: tag, summary: "Show an endpoint"},
+	handle(a, route{id: "get-endpoint", method: http.MethodGet, path: one, tag: tag, access: access{scope: WebhooksRead, gated: true}, summary: "Show an endpoint"},
 		func(ctx context.Context, in *EndpointPath) (*answer[EndpointBody], error) {
 			e, err := a.svc.Endpoint(ctx, in.Org, in.ID)
 			if err != nil {
@@ -55,16 +55,16 @@ func (a *api) endpoints() {
 			}
 			return &answer[EndpointBody]{endpointBody(e)}, nil
 		})
-	handle(a, route{id: "change-endpoint", method: http.MethodPatch, path: one, tag: tag,
+	handle(a, route{id: "change-endpoint", method: http.MethodPatch, path: one, tag: tag, access: access{scope: WebhooksManage, gated: true},
 		summary: "Change, enable or disable an endpoint"}, a.changeEndpoint)
-	handle(a, route{id: "remove-endpoint", method: http.MethodDelete, path: one, status: http.StatusNoContent, tag: tag,
+	handle(a, route{id: "remove-endpoint", method: http.MethodDelete, path: one, status: http.StatusNoContent, tag: tag, access: access{scope: WebhooksManage, gated: true},
 		summary: "Remove an endpoint and cancel its pending deliveries"},
 		func(ctx context.Context, in *EndpointPath) (*struct{}, error) {
 			return &struct{}{}, a.svc.RemoveEndpoint(ctx, in.Org, in.ID)
 		})
 }
 
-func (a *api) addEndpoint(ctx context.Context, in *endpointCreate) (*answer[EndpointCreated], error) {
+func (a *api) addEndpoint(ctx context.Context, in *endpointCreate) (MadeEndpoint, error) {
 	b := in.Body
 	e := NewEndpoint{
 		Org: in.Org, URL: b.URL, Description: b.Description.Text, EventTypes: b.EventTypes,
@@ -81,11 +81,11 @@ func (a *api) addEndpoint(ctx context.Context, in *endpointCreate) (*answer[Endp
 		e.Concurrency = *b.Concurrency
 	}
 	e.Retry = b.Retry.over(e.Retry)
-	made, secret, err := a.svc.AddEndpoint(ctx, e)
-	if err != nil {
-		return nil, err
-	}
-	return &answer[EndpointCreated]{EndpointCreated{endpointBody(made), secret}}, nil
+	return a.svc.AddEndpoint(ctx, e)
+}
+
+func endpointCreated(m MadeEndpoint) EndpointCreated {
+	return EndpointCreated{endpointBody(m.Endpoint), m.Secret}
 }
 
 func (a *api) changeEndpoint(ctx context.Context, in *endpointUpdate) (*answer[EndpointBody], error) {

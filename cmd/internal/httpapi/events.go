@@ -50,16 +50,16 @@ func (a *api) events() {
 	content := func(s *huma.Schema) map[string]*huma.MediaType {
 		return map[string]*huma.MediaType{"application/json": {Schema: either(s)}}
 	}
-	handle(a, route{id: "append-events", method: http.MethodPost, path: all, status: http.StatusCreated, tag: tag,
-		summary: "Append one event, or an array of up to 1,000", maxBody: maxEventsBody,
+	handle(a, route{id: "append-events", method: http.MethodPost, path: all, status: http.StatusCreated, tag: tag, access: access{scope: EventsWrite},
+		summary: "Append one event, or an array of up to 1,000", maxBody: maxEventsBody, creates: true,
 		describe: func(op *huma.Operation) {
 			op.SkipValidateBody = true // newEvent says which of the events is bad
 			op.RequestBody = &huma.RequestBody{Required: true, Content: content(single)}
 			op.Responses = map[string]*huma.Response{"201": {Description: "Stored", Content: content(acked)}}
 		}}, a.appendEvents)
-	handle(a, route{id: "list-events", method: http.MethodGet, path: all, tag: tag,
+	handle(a, route{id: "list-events", method: http.MethodGet, path: all, tag: tag, access: access{scope: WebhooksRead, gated: true},
 		summary: "List the stream's events, newest first"}, a.listEvents)
-	handle(a, route{id: "get-event", method: http.MethodGet, path: one, tag: tag, summary: "Show an event"},
+	handle(a, route{id: "get-event", method: http.MethodGet, path: one, tag: tag, access: access{scope: WebhooksRead, gated: true}, summary: "Show an event"},
 		func(ctx context.Context, in *EventPath) (*answer[EventBody], error) {
 			ev, err := a.event(ctx, in)
 			if err != nil {
@@ -82,7 +82,7 @@ func (a *api) event(ctx context.Context, in *EventPath) (stream.Event, error) {
 
 // appendEvents answers with one object for one event, and an array for an
 // array.
-func (a *api) appendEvents(ctx context.Context, in *appendInput) (*answer[any], error) {
+func (a *api) appendEvents(ctx context.Context, in *appendInput) (*created[json.RawMessage], error) {
 	raws, many, err := splitEvents(in.RawBody)
 	if err != nil {
 		return nil, err
@@ -103,17 +103,19 @@ func (a *api) appendEvents(ctx context.Context, in *appendInput) (*answer[any], 
 	if len(errs) > 0 {
 		return nil, huma.NewError(http.StatusUnprocessableEntity, "validation failed", errs...)
 	}
-	done, err := a.svc.Append(ctx, in.Org, events)
-	if err != nil {
-		return nil, err
-	}
-	bodies := shaped(done, func(d Appended) AppendedBody {
-		return AppendedBody{ID: d.ID.String(), Seq: uint64(d.Seq), Duplicate: d.Duplicate}
-	})
-	if many {
-		return &answer[any]{bodies}, nil
-	}
-	return &answer[any]{bodies[0]}, nil
+	return makeOnce(ctx, a, func(ctx context.Context) ([]Appended, error) { return a.svc.Append(ctx, in.Org, events) },
+		func(done []Appended) json.RawMessage {
+			bodies := shaped(done, func(d Appended) AppendedBody {
+				return AppendedBody{ID: d.ID.String(), Seq: uint64(d.Seq), Duplicate: d.Duplicate}
+			})
+			var text []byte
+			if many {
+				text, _ = json.Marshal(bodies) // numbers and texts can always be encoded
+			} else {
+				text, _ = json.Marshal(bodies[0])
+			}
+			return text
+		})
 }
 
 // splitEvents tells an array of events from a single one.

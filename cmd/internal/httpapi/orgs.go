@@ -17,17 +17,14 @@ type orgUpdate struct {
 
 func (a *api) orgs() {
 	const tag, one = "orgs", base + "/orgs/{org}"
-	handle(a, route{id: "add-org", method: http.MethodPost, path: base + "/orgs", status: http.StatusCreated, tag: tag,
+	handleNew(a, route{id: "add-org", method: http.MethodPost, path: base + "/orgs", status: http.StatusCreated, tag: tag,
+		access:  access{scope: Admin, operator: true},
 		summary: "Make an organization and its stream"},
-		func(ctx context.Context, in *orgCreate) (*answer[OrgBody], error) {
+		func(ctx context.Context, in *orgCreate) (Org, error) {
 			b := in.Body
-			o, err := a.svc.AddOrg(ctx, Org{ID: b.ID, Name: b.Name, Plan: b.Plan, Payload: b.Payload, Subjects: b.Subjects})
-			if err != nil {
-				return nil, err
-			}
-			return &answer[OrgBody]{orgBody(o)}, nil
-		})
-	handle(a, route{id: "list-orgs", method: http.MethodGet, path: base + "/orgs", tag: tag,
+			return a.svc.AddOrg(ctx, Org{ID: b.ID, Name: b.Name, Plan: b.Plan, Payload: b.Payload, Subjects: b.Subjects})
+		}, orgBody)
+	handle(a, route{id: "list-orgs", method: http.MethodGet, path: base + "/orgs", tag: tag, access: access{scope: Admin, operator: true},
 		summary: "List the organizations by id"},
 		func(ctx context.Context, in *struct{ Page }) (*answer[List[OrgBody]], error) {
 			var after string
@@ -40,7 +37,7 @@ func (a *api) orgs() {
 			}
 			return listed(all, in.Limit, orgBody, func(o Org) *string { return cursorAt("org", "%s", o.ID) }), nil
 		})
-	handle(a, route{id: "get-org", method: http.MethodGet, path: one, tag: tag, summary: "Show an organization"},
+	handle(a, route{id: "get-org", method: http.MethodGet, path: one, tag: tag, access: access{scope: Admin}, summary: "Show an organization"},
 		func(ctx context.Context, in *OrgPath) (*answer[OrgBody], error) {
 			o, err := a.svc.Org(ctx, in.Org)
 			if err != nil {
@@ -48,7 +45,7 @@ func (a *api) orgs() {
 			}
 			return &answer[OrgBody]{orgBody(o)}, nil
 		})
-	handle(a, route{id: "change-org", method: http.MethodPatch, path: one, tag: tag, summary: "Change an organization"},
+	handle(a, route{id: "change-org", method: http.MethodPatch, path: one, tag: tag, access: access{scope: Admin, operator: true}, summary: "Change an organization"},
 		func(ctx context.Context, in *orgUpdate) (*answer[OrgBody], error) {
 			o, err := a.svc.ChangeOrg(ctx, in.Org, OrgChange(in.Body))
 			if err != nil {
@@ -56,8 +53,8 @@ func (a *api) orgs() {
 			}
 			return &answer[OrgBody]{orgBody(o)}, nil
 		})
-	handle(a, route{id: "remove-org", method: http.MethodDelete, path: one, status: http.StatusNoContent, tag: tag,
-		summary: "Remove an organization that has no endpoints; its stream stays"},
+	handle(a, route{id: "remove-org", method: http.MethodDelete, path: one, status: http.StatusNoContent, tag: tag, access: access{scope: Admin, operator: true},
+		summary: "Remove an organization that has no endpoints, and its stream"},
 		func(ctx context.Context, in *OrgPath) (*struct{}, error) {
 			return &struct{}{}, a.svc.RemoveOrg(ctx, in.Org)
 		})

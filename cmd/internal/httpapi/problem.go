@@ -57,10 +57,12 @@ const problemType = "application/problem+json"
 var kinds = map[int]string{
 	http.StatusBadRequest:            "bad-request",
 	http.StatusUnauthorized:          "unauthorized",
+	http.StatusForbidden:             "forbidden",
 	http.StatusPaymentRequired:       "plan-lacks-feature",
 	http.StatusNotFound:              "not-found",
 	http.StatusMethodNotAllowed:      "method-not-allowed",
 	http.StatusConflict:              "conflict",
+	http.StatusPreconditionFailed:    "precondition-failed",
 	http.StatusRequestEntityTooLarge: "too-large",
 	http.StatusUnsupportedMediaType:  "media-type",
 	http.StatusUnprocessableEntity:   "invalid",
@@ -77,17 +79,21 @@ func newProblem(status int, detail string) *Problem {
 	return &Problem{Type: "urn:grapnel:" + kind, Title: http.StatusText(status), Status: status, Detail: detail}
 }
 
-// later is an error that has a moment after which trying again makes sense.
-type later struct {
+// withHeader is a problem that comes with a header.
+type withHeader struct {
 	*Problem
-	seconds int
+	name, value string
 }
 
-func (l *later) GetHeaders() http.Header {
-	return http.Header{"Retry-After": {strconv.Itoa(l.seconds)}}
-}
+// GetHeaders implements huma.HeadersError.
+func (w *withHeader) GetHeaders() http.Header { return http.Header{w.name: {w.value}} }
 
-func (l *later) Unwrap() error { return l.Problem }
+func (w *withHeader) Unwrap() error { return w.Problem }
+
+// later is a problem that has a moment after which trying again makes sense.
+func later(p *Problem, seconds int) error {
+	return &withHeader{p, "Retry-After", strconv.Itoa(seconds)}
+}
 
 // problemOf is what the caller is told of an error of the Service. thing is
 // what the request was about; place is where its fields are, body or query.
@@ -106,7 +112,7 @@ func problemOf(ctx context.Context, log *slog.Logger, operation, thing, place st
 		return p
 	case errors.Is(err, fanout.ErrNoOrg):
 		org, _ := ctx.Value(orgKey{}).(string)
-		return newProblem(http.StatusNotFound, strings.TrimSpace("there is no organization "+org))
+		return noOrg(org)
 	case errors.Is(err, ErrNotFound):
 		return newProblem(http.StatusNotFound, "there is no "+thing)
 	case errors.Is(err, ErrExists):
@@ -120,15 +126,15 @@ func problemOf(ctx context.Context, log *slog.Logger, operation, thing, place st
 		p.FeatureKey = "outgoing_webhooks"
 		return p
 	case errors.Is(err, ErrBusy):
-		return &later{newProblem(http.StatusTooManyRequests, "too much is waiting; try again in a moment"), 1}
+		return later(newProblem(http.StatusTooManyRequests, "too much is waiting; try again in a moment"), 1)
 	case errors.Is(err, fanout.ErrFull), errors.Is(err, stream.ErrFull):
-		return &later{newProblem(http.StatusInsufficientStorage, "there is no room left; nothing was stored"), 30}
+		return later(newProblem(http.StatusInsufficientStorage, "there is no room left; nothing was stored"), 30)
 	case errors.Is(err, stream.ErrUnavailable):
-		return &later{newProblem(http.StatusServiceUnavailable, "the broker does not answer; try again in a moment"), 1}
+		return later(newProblem(http.StatusServiceUnavailable, "the broker does not answer; try again in a moment"), 1)
 	case ctx.Err() != nil:
 		return newProblem(http.StatusServiceUnavailable, "the request was given up")
 	}
-	log.Error("request failed", "operation", operation, "error", err)
+	log.Error("request failed", "operation", operation, "request", requestOf(ctx), "error", err)
 	return newProblem(http.StatusInternalServerError, "an error of grapnel's own; its log says which")
 }
 

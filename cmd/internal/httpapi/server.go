@@ -12,6 +12,8 @@ import (
 	"runtime/debug"
 	"strings"
 	"time"
+
+	"github.com/oklog/ulid/v2"
 )
 
 // Limits of a request (SEC-28).
@@ -97,6 +99,9 @@ func guarded(log *slog.Logger, next http.Handler) http.Handler {
 			}
 		}()
 		w.Header().Set("X-Content-Type-Options", "nosniff")
+		id := requestID(r.Header.Get("X-Request-Id"))
+		w.Header().Set("X-Request-Id", id)
+		r = r.WithContext(context.WithValue(r.Context(), requestKey{}, id))
 		if enc := r.Header.Get("Content-Encoding"); enc != "" && !strings.EqualFold(enc, "identity") {
 			writeProblem(w, newProblem(http.StatusUnsupportedMediaType, "send the body as it is, without content-encoding"))
 			return
@@ -106,10 +111,31 @@ func guarded(log *slog.Logger, next http.Handler) http.Handler {
 	})
 }
 
+type requestKey struct{}
+
+// requestOf is the id of the request of that context.
+func requestOf(ctx context.Context) string {
+	id, _ := ctx.Value(requestKey{}).(string)
+	return id
+}
+
+// requestID is the id that the caller gave the request, so that both sides'
+// logs agree, or a new one.
+func requestID(given string) string {
+	const longest = 64
+	fits := func(c rune) bool {
+		return c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || strings.ContainsRune("._-", c)
+	}
+	if given != "" && len(given) <= longest && !strings.ContainsFunc(given, func(c rune) bool { return !fits(c) }) {
+		return given
+	}
+	return "req_" + ulid.Make().String()
+}
+
 // notRouted tells a wrong method from a wrong path.
 func notRouted(mux *http.ServeMux, w http.ResponseWriter, r *http.Request) {
 	var allowed []string
-	for _, m := range []string{http.MethodGet, http.MethodPost, http.MethodPatch, http.MethodDelete} {
+	for _, m := range []string{http.MethodGet, http.MethodPost, http.MethodPut, http.MethodPatch, http.MethodDelete} {
 		if _, pattern := mux.Handler(&http.Request{Method: m, URL: r.URL, Host: r.Host}); pattern != "/" && pattern != "" {
 			allowed = append(allowed, m)
 		}

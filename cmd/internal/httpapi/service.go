@@ -41,6 +41,14 @@ func (e *Invalid) Error() string { return e.Field + ": " + e.Detail }
 // ErrNotFound. Limits are from 1 to 250. The strings and times of arguments are
 // zero when the caller left them out.
 type Service interface {
+	Tokens
+	AuditLog
+	Memory
+
+	// Gated reports whether the org's plan lacks outgoing webhooks. It is quick
+	// and touches neither disk nor network.
+	Gated(ctx context.Context, org string) (bool, error)
+
 	// AddOrg makes an organization and its stream. It wraps ErrExists.
 	AddOrg(ctx context.Context, o Org) (Org, error)
 	// Orgs lists up to limit organizations whose id comes after the given one,
@@ -53,9 +61,8 @@ type Service interface {
 	RemoveOrg(ctx context.Context, org string) error
 
 	// AddEndpoint makes an endpoint that gets the events after the org's
-	// present position. It returns the text of the secret, the given one or a
-	// new one.
-	AddEndpoint(ctx context.Context, e NewEndpoint) (_ deliver.Endpoint, secret string, _ error)
+	// present position.
+	AddEndpoint(ctx context.Context, e NewEndpoint) (MadeEndpoint, error)
 	// Endpoints lists up to limit endpoints of the org whose id comes after
 	// the given one, ascending, which is the order in which they were made.
 	Endpoints(ctx context.Context, org, after string, limit int) ([]deliver.Endpoint, error)
@@ -134,6 +141,13 @@ type NewEndpoint struct {
 	Retry       deliver.Policy
 	Concurrency int
 	Disabled    bool
+}
+
+// MadeEndpoint is an endpoint that was just made, with the text of its secret,
+// the given one or a new one.
+type MadeEndpoint struct {
+	deliver.Endpoint
+	Secret string
 }
 
 // EndpointChange says what to change of an endpoint; nil leaves a field as it

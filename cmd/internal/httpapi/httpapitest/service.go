@@ -37,9 +37,13 @@ type Service struct {
 	endpoints  map[string]deliver.Endpoint
 	events     map[string][]stream.Event // by org, ascending
 	deliveries []booked
+	tokens     map[string]held // by text
+	answers    map[string]httpapi.Answered
+	entries    []httpapi.AuditEntry // of the audit, oldest first
 
 	// Set by tests before use.
-	Err      error // not nil: every call fails with it
+	Err      error           // not nil: every call fails with it
+	NoPlan   map[string]bool // organizations whose plan lacks outgoing webhooks
 	Rejects  []httpapi.Rejected
 	Found    []string // what fsck finds wrong with each org
 	Missed   []httpapi.Gap
@@ -58,6 +62,7 @@ var _ httpapi.Service = (*Service)(nil)
 func New() *Service {
 	return &Service{
 		orgs: map[string]httpapi.Org{}, endpoints: map[string]deliver.Endpoint{}, events: map[string][]stream.Event{},
+		tokens: map[string]held{}, answers: map[string]httpapi.Answered{},
 		Now: httpapi.Health{Version: "test", PID: 4711, Started: Epoch},
 	}
 }
@@ -78,7 +83,7 @@ func (s *Service) tick() time.Time {
 	return Epoch.Add(time.Duration(s.ticks) * time.Second)
 }
 
-func (s *Service) AddOrg(_ context.Context, o httpapi.Org) (httpapi.Org, error) {
+func (s *Service) AddOrg(ctx context.Context, o httpapi.Org) (httpapi.Org, error) {
 	leave, err := s.enter("")
 	defer leave()
 	if err != nil {
@@ -89,7 +94,8 @@ func (s *Service) AddOrg(_ context.Context, o httpapi.Org) (httpapi.Org, error) 
 	}
 	o.CreatedAt = s.tick()
 	s.orgs[o.ID] = o
-	return o, nil
+	s.note(ctx, o.ID, "org.add", o.ID)
+	return o, s.remember(ctx, o)
 }
 
 func (s *Service) Orgs(_ context.Context, after string, limit int) ([]httpapi.Org, error) {
@@ -150,32 +156,34 @@ func (s *Service) RemoveOrg(_ context.Context, org string) error {
 	return nil
 }
 
-func (s *Service) AddEndpoint(_ context.Context, e httpapi.NewEndpoint) (deliver.Endpoint, string, error) {
+func (s *Service) AddEndpoint(ctx context.Context, e httpapi.NewEndpoint) (out httpapi.MadeEndpoint, err error) {
 	leave, err := s.enter(e.Org)
 	defer leave()
 	if err != nil {
-		return deliver.Endpoint{}, "", err
+		return out, err
 	}
 	if !strings.HasPrefix(e.URL, "https://") {
-		return deliver.Endpoint{}, "", &httpapi.Invalid{Field: "url", Detail: "must begin with https://"}
+		return out, &httpapi.Invalid{Field: "url", Detail: "must begin with https://"}
 	}
 	text := cmp.Or(e.Secret, Secret)
 	secret, err := sign.ParseSecret(text)
 	if err != nil {
-		return deliver.Endpoint{}, "", &httpapi.Invalid{Field: "secret", Detail: err.Error()}
+		return out, &httpapi.Invalid{Field: "secret", Detail: err.Error()}
 	}
 	at := s.tick()
 	row := int64(len(s.endpoints) + 1)
 	made := deliver.Endpoint{
 		Row: row, ID: "ep_" + numbered(at, row), Org: e.Org, URL: e.URL, Description: e.Description, EventTypes: e.EventTypes,
-		Workspace: e.Workspace, Secrets: []sign.Secret{secret}, Timeout: e.Timeout, Retry: e.Retry,
+		Workspace: e.Workspace, Secrets: []deliver.Secret{{Secret: secret}}, Timeout: e.Timeout, Retry: e.Retry,
 		Concurrency: e.Concurrency, CreatedAt: at, UpdatedAt: at,
 	}
 	if e.Disabled {
 		made.DisabledReason, made.DisabledAt = "manual", at
 	}
 	s.endpoints[made.ID] = made
-	return made, text, nil
+	s.note(ctx, e.Org, "endpoint.add", made.ID)
+	out = httpapi.MadeEndpoint{Endpoint: made, Secret: text}
+	return out, s.remember(ctx, out)
 }
 
 func numbered(at time.Time, n int64) string {
@@ -217,7 +225,7 @@ func (s *Service) Endpoint(_ context.Context, org, id string) (deliver.Endpoint,
 	return s.endpoint(org, id)
 }
 
-func (s *Service) ChangeEndpoint(_ context.Context, org, id string, c httpapi.EndpointChange) (deliver.Endpoint, error) {
+func (s *Service) ChangeEndpoint(ctx context.Context, org, id string, c httpapi.EndpointChange) (deliver.Endpoint, error) {
 	leave, err := s.enter(org)
 	defer leave()
 	if err != nil {
@@ -242,10 +250,11 @@ func (s *Service) ChangeEndpoint(_ context.Context, org, id string, c httpapi.En
 		}
 	}
 	s.endpoints[id] = e
+	s.note(ctx, org, "endpoint.change", id)
 	return e, nil
 }
 
-func (s *Service) RemoveEndpoint(_ context.Context, org, id string) error {
+func (s *Service) RemoveEndpoint(ctx context.Context, org, id string) error {
 	leave, err := s.enter(org)
 	defer leave()
 	if err != nil {
@@ -255,10 +264,11 @@ func (s *Service) RemoveEndpoint(_ context.Context, org, id string) error {
 		return err
 	}
 	delete(s.endpoints, id)
+	s.note(ctx, org, "endpoint.remove", id)
 	return nil
 }
 
-func (s *Service) Append(_ context.Context, org string, events []httpapi.NewEvent) ([]httpapi.Appended, error) {
+func (s *Service) Append(ctx context.Context, org string, events []httpapi.NewEvent) ([]httpapi.Appended, error) {
 	leave, err := s.enter(org)
 	defer leave()
 	if err != nil {
@@ -277,7 +287,7 @@ func (s *Service) Append(_ context.Context, org string, events []httpapi.NewEven
 	for _, e := range events {
 		out = append(out, s.append(org, e))
 	}
-	return out, nil
+	return out, s.remember(ctx, out)
 }
 
 func (s *Service) append(org string, e httpapi.NewEvent) httpapi.Appended {
