@@ -162,13 +162,20 @@ type rawConn struct{ net.Conn }
 
 func dialRaw(t testing.TB, addr string) rawConn {
 	t.Helper()
+	conn := dialPlain(t, addr)
+	fmt.Fprint(conn, "CONNECT {\"headers\":true,\"no_responders\":true,\"verbose\":false}\r\nSUB raw.reply 1\r\n")
+	return conn
+}
+
+// dialPlain connects and says nothing.
+func dialPlain(t testing.TB, addr string) rawConn {
+	t.Helper()
 	conn, err := net.Dial("tcp", addr)
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { conn.Close() })
 	conn.SetReadDeadline(time.Now().Add(10 * time.Second))
-	fmt.Fprint(conn, "CONNECT {\"headers\":true,\"no_responders\":true,\"verbose\":false}\r\nSUB raw.reply 1\r\n")
 	return rawConn{conn}
 }
 

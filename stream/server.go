@@ -2,6 +2,7 @@ package stream
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -26,8 +27,9 @@ const (
 	// defaultMinFree is how much of the disk the embedded server leaves free.
 	defaultMinFree = 512 << 20
 
-	progressEvery = 3 * time.Second
-	spaceEvery    = 2 * time.Second
+	progressEvery    = 3 * time.Second
+	handshakeTimeout = 5 * time.Second
+	spaceEvery       = 2 * time.Second
 
 	// reservable is what the server may promise to streams in all. Quotas of
 	// streams are reservations to it, and it refuses to create a stream that would
@@ -42,10 +44,17 @@ type ServerOptions struct {
 	// stops two servers on one directory from ruining it, so the caller holds a
 	// lock on it.
 	Dir string
-	// Listen is where publishers connect, "host:port" with a loopback host (port 0: any
-	// free one), or "off" for none. The daemon itself connects in-process
-	// ([Options.Server]) and needs no listener.
+	// Listen is where publishers connect, "host:port" (port 0: any free one; no
+	// host: every address of the machine), or "off" for none. The daemon itself
+	// connects in-process ([Options.Server]) and needs no listener.
 	Listen string
+	// SignIn decides who may publish, and where. It is asked when Listen is not a
+	// loopback address, and on loopback when RequireSignIn is set; otherwise
+	// every program of this machine may do everything.
+	SignIn        SignIn
+	RequireSignIn bool
+	// TLS, when set, is demanded of every publisher's connection.
+	TLS *tls.Config
 	// SyncInterval 0 flushes each append to the disk before it is acknowledged.
 	// Otherwise a power cut can lose what was acknowledged in the last interval.
 	SyncInterval time.Duration
@@ -73,7 +82,9 @@ type Server struct {
 	options ServerOptions
 	log     *slog.Logger
 	host    string
-	port    int // as given; after the first start the one that was chosen
+	port    int      // as given; after the first start the one that was chosen
+	asks    bool     // who publishers are
+	strikes *strikes // of refused publishers, over restarts
 
 	stop   context.CancelFunc // of the space guard
 	guards sync.WaitGroup
@@ -88,14 +99,15 @@ type Server struct {
 // running is one life of the NATS server.
 type running struct {
 	ns      *server.Server
+	door    *door // nil: publishers are not asked who they are
 	adapter *logAdapter
 	started chan struct{} // closed when ns.Start has returned
 }
 
 // StartServer starts the embedded server and waits until it has recovered its
 // streams and is ready, however long that takes: ctx is the only limit. It
-// fails at once when the address is taken or is not loopback, and when the
-// directory cannot be written.
+// fails at once when the address is taken, when publishers are to sign in and
+// SignIn is missing, and when the directory cannot be written.
 func StartServer(ctx context.Context, o ServerOptions) (*Server, error) {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
@@ -103,11 +115,20 @@ func StartServer(ctx context.Context, o ServerOptions) (*Server, error) {
 	if o.MinFree == 0 {
 		o.MinFree = defaultMinFree
 	}
-	s := &Server{options: o, log: o.Log}
+	s := &Server{options: o, log: o.Log, strikes: newStrikes()}
 	if o.Listen != "off" {
+		var local bool
 		var err error
-		if s.host, s.port, err = loopback(o.Listen); err != nil {
+		if s.host, s.port, local, err = listenAddress(o.Listen); err != nil {
 			return nil, err
+		}
+		s.asks = o.RequireSignIn || !local
+		if s.asks && o.SignIn == nil {
+			return nil, fmt.Errorf("nats listen address %q: publishers would have to sign in, and nothing here knows them", o.Listen)
+		}
+		if !local && o.TLS == nil {
+			s.log.Warn("publishers connect without TLS: whoever can see the network between can read their tokens and events; "+
+				"set --tls-cert and --tls-key", "listen", o.Listen)
 		}
 	}
 	if err := writable(o.Dir); err != nil {
@@ -231,11 +252,23 @@ func (s *Server) start(ctx context.Context) error {
 	if o.Port == 0 {
 		o.Port = server.RANDOM_PORT
 	}
+	if s.options.TLS != nil {
+		o.TLSConfig, o.TLSTimeout = s.options.TLS.Clone(), handshakeTimeout.Seconds()
+	}
+	var d *door
+	if s.asks {
+		d = newDoor(s.options.SignIn, s.strikes, s.log)
+		o.CustomClientAuthentication = d
+		o.MaxConn, o.MaxSubs = maxConnections, maxSubscriptions
+	}
 	ns, err := server.NewServer(o)
 	if err != nil {
 		return fmt.Errorf("embedded server: %w", err)
 	}
-	r := &running{ns: ns, adapter: newLogAdapter(s.log), started: make(chan struct{})}
+	if d != nil {
+		d.ns = ns
+	}
+	r := &running{ns: ns, door: d, adapter: newLogAdapter(s.log), started: make(chan struct{})}
 	ns.SetLoggerV2(r.adapter, false, false, false)
 	go func() {
 		defer close(r.started)
@@ -303,25 +336,28 @@ func (r *running) close() {
 	<-r.started
 }
 
-// loopback splits a listen address and refuses every host that is not this
-// machine's: the server asks nobody for a password.
-func loopback(addr string) (host string, port int, err error) {
+// listenAddress splits a listen address, and says whether only programs of this
+// machine can reach it.
+func listenAddress(addr string) (host string, port int, local bool, err error) {
 	host, p, err := net.SplitHostPort(addr)
 	if err != nil {
-		return "", 0, fmt.Errorf("nats listen address %q: want host:port or off", addr)
+		return "", 0, false, fmt.Errorf("nats listen address %q: want host:port or off", addr)
 	}
 	port, err = strconv.Atoi(p)
 	if err != nil || port < 0 || port > 65535 {
-		return "", 0, fmt.Errorf("nats listen address %q: the port is not a number from 0 to 65535", addr)
+		return "", 0, false, fmt.Errorf("nats listen address %q: the port is not a number from 0 to 65535", addr)
 	}
-	if host == "localhost" {
+	switch host {
+	case "localhost":
 		host = "127.0.0.1"
+	case "":
+		host = "0.0.0.0"
 	}
-	if ip := net.ParseIP(host); ip == nil || !ip.IsLoopback() {
-		return "", 0, fmt.Errorf("nats listen address %q is not loopback: publishers are not asked who they are yet, "+
-			"so only this machine may connect; use --nats-listen 127.0.0.1:%d, or an own NATS server with --nats-url", addr, port)
+	ip := net.ParseIP(host)
+	if ip == nil {
+		return "", 0, false, fmt.Errorf("nats listen address %q: want an IP address of this machine, 0.0.0.0 for all of them, or localhost", addr)
 	}
-	return host, port, nil
+	return host, port, ip.IsLoopback(), nil
 }
 
 // free reports whether the address can be listened on. The server would say so
@@ -363,40 +399,4 @@ func countStreams(dir string) int {
 		n += len(streams)
 	}
 	return n
-}
-
-// logAdapter gives the server's log to slog: its notices are our debug, its
-// warnings and errors stay what they are. It implements server.Logger.
-type logAdapter struct {
-	log      *slog.Logger
-	restored atomic.Int64
-	fatal    chan string // the first fatal error, of a start that will never be ready
-}
-
-func newLogAdapter(log *slog.Logger) *logAdapter {
-	return &logAdapter{log: log.With("component", "nats-server"), fatal: make(chan string, 1)}
-}
-
-func (a *logAdapter) Noticef(format string, v ...any) {
-	if strings.HasPrefix(format, "  Restored ") {
-		a.restored.Add(1)
-	}
-	a.write(slog.LevelDebug, format, v)
-}
-func (a *logAdapter) Debugf(string, ...any)          {}
-func (a *logAdapter) Tracef(string, ...any)          {}
-func (a *logAdapter) Warnf(format string, v ...any)  { a.write(slog.LevelWarn, format, v) }
-func (a *logAdapter) Errorf(format string, v ...any) { a.write(slog.LevelError, format, v) }
-func (a *logAdapter) Fatalf(format string, v ...any) {
-	a.write(slog.LevelError, format, v)
-	select {
-	case a.fatal <- fmt.Sprintf(format, v...):
-	default:
-	}
-}
-
-func (a *logAdapter) write(level slog.Level, format string, v []any) {
-	if a.log.Enabled(context.Background(), level) {
-		a.log.Log(context.Background(), level, strings.TrimSpace(fmt.Sprintf(format, v...)))
-	}
 }

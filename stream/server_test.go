@@ -32,10 +32,10 @@ func TestStartServerRefuses(t *testing.T) {
 		listen string
 		want   []string
 	}{
-		{"every address", "", "0.0.0.0:4222", []string{"not loopback", "--nats-listen"}},
-		{"no host", "", ":4222", []string{"not loopback"}},
-		{"an address of a network", "", "192.0.2.1:4222", []string{"not loopback"}},
-		{"a name", "", "example.com:4222", []string{"not loopback"}},
+		{"every address", "", "0.0.0.0:4222", []string{"sign in"}},
+		{"no host", "", ":4222", []string{"sign in"}},
+		{"an address of a network", "", "192.0.2.1:4222", []string{"sign in"}},
+		{"a name", "", "example.com:4222", []string{"IP address"}},
 		{"no port", "", "127.0.0.1", []string{"host:port"}},
 		{"a bad port", "", "127.0.0.1:70000", []string{"0 to 65535"}},
 		{"a port in use", "", taken.Addr().String(), []string{taken.Addr().String(), "in use", "--nats-listen"}},

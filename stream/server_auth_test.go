@@ -1,0 +1,614 @@
+package stream_test
+
+import (
+	"bufio"
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/grapnel-hooks/grapnel/stream"
+)
+
+// tokens are who may publish: token → publisher.
+type tokens struct {
+	mu    sync.Mutex
+	of    map[string]stream.Publisher
+	asked atomic.Int64
+}
+
+func (k *tokens) signIn(org, token string) (stream.Publisher, error) {
+	k.asked.Add(1)
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	p, ok := k.of[token]
+	if !ok || p.Org != org || !p.Until.IsZero() && time.Now().After(p.Until) {
+		return stream.Publisher{}, stream.ErrSignIn
+	}
+	return p, nil
+}
+
+func (k *tokens) set(token string, p stream.Publisher) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.of[token] = p
+}
+
+func (k *tokens) revoke(token string) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	delete(k.of, token)
+}
+
+// guarded is a broker whose publishers sign in: acme with acme-secret, globex
+// with globex-secret.
+type guarded struct {
+	*broker
+	tokens *tokens
+}
+
+func newGuarded(t testing.TB, o stream.ServerOptions) *guarded {
+	t.Helper()
+	k := &tokens{of: make(map[string]stream.Publisher)}
+	for _, org := range []string{"acme", "globex"} {
+		k.set(org+"-secret", publisher(org))
+	}
+	l := &logs{}
+	o.Listen, o.RequireSignIn, o.SignIn, o.Log = "127.0.0.1:0", true, k.signIn, l.logger()
+	s := serve(t, o)
+	g := &guarded{broker: &broker{Client: connect(t, stream.Options{Server: s, Log: l.logger()}), server: s, logs: l}, tokens: k}
+	g.create(t, "acme")
+	g.create(t, "globex")
+	t.Cleanup(func() {
+		if strings.Contains(l.String(), "-secret") {
+			t.Errorf("a token was logged:\n%s", l)
+		}
+	})
+	return g
+}
+
+func publisher(org string) stream.Publisher {
+	return stream.Publisher{Org: org, Token: "tok_" + org, Subjects: []string{"events." + org + ".>"}}
+}
+
+func (g *guarded) dial(org, token string, options ...nats.Option) (*nats.Conn, error) {
+	return nats.Connect("nats://"+g.server.Addr(), append([]nats.Option{
+		nats.UserInfo(org, token),
+		nats.ErrorHandler(func(*nats.Conn, *nats.Subscription, error) {}), // the default one prints
+	}, options...)...)
+}
+
+// publisher is a signed-in client as a service has it: nats.go without options.
+func (g *guarded) publisher(t testing.TB, org string, options ...nats.Option) (*nats.Conn, jetstream.JetStream) {
+	t.Helper()
+	nc, err := g.dial(org, org+"-secret", options...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(nc.Close)
+	js, err := jetstream.New(nc)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return nc, js
+}
+
+func TestPublisherSignsIn(t *testing.T) {
+	g := newGuarded(t, stream.ServerOptions{})
+	nc, js := g.publisher(t, "acme")
+	m := nats.NewMsg("events.acme.invoice.paid")
+	m.Data = []byte(`{"n":1}`)
+	m.Header = nats.Header{
+		"Nats-Msg-Id": {"in_1-paid"}, "Grapnel-Workspace": {"berlin"}, "x-Mixed-Case": {"a", "b"}, "Traceparent": {""},
+	}
+	ack, err := js.PublishMsg(t.Context(), m)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if ack.Stream != "EVENTS_acme" || ack.Sequence != 1 || ack.Duplicate {
+		t.Errorf("ack %+v", ack)
+	}
+	if ack, err = js.PublishMsg(t.Context(), m); err != nil || !ack.Duplicate {
+		t.Errorf("again: %+v, %v", ack, err)
+	}
+	if _, err := js.Publish(t.Context(), "events.acme.x", []byte("1"), jetstream.WithExpectLastSequence(7)); err == nil {
+		t.Error("a wrong expectation was acknowledged")
+	}
+	reply, err := nc.Request("events.acme.x", []byte("2"), 5*time.Second)
+	if err != nil || !strings.Contains(string(reply.Data), `"seq":2`) {
+		t.Errorf("by request: %v, %v", reply, err)
+	}
+	if err := nc.Publish("events.acme.x", []byte("3")); err != nil {
+		t.Error(err)
+	}
+	const more = 500
+	for range more {
+		if _, err := js.PublishAsync("events.acme.x", []byte("4")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	within(t, "acknowledgements", js.PublishAsyncComplete())
+
+	got := all(t, g.Client, "EVENTS_acme")
+	if len(got) != 3+more {
+		t.Fatalf("%d messages, want %d", len(got), 3+more)
+	}
+	want := stream.Header{
+		"Nats-Msg-Id": {"in_1-paid"}, "Grapnel-Workspace": {"berlin"}, "x-Mixed-Case": {"a", "b"}, "Traceparent": {""},
+	}
+	if diff := cmp.Diff(want, got[0].Header); diff != "" {
+		t.Errorf("headers: %s", diff)
+	}
+	if len(got[1].Header) > 0 {
+		t.Errorf("headers of a message without: %v", got[1].Header)
+	}
+	if s := nc.LastError(); s != nil {
+		t.Errorf("connection: %v", s)
+	}
+}
+
+// Nobody answers for a stream that is not there, and the client hears it at once.
+func TestPublisherWithoutAStream(t *testing.T) {
+	g := newGuarded(t, stream.ServerOptions{})
+	g.tokens.set("new-secret", publisher("initech"))
+	nc, err := g.dial("initech", "new-secret")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer nc.Close()
+	if _, err := nc.Request("events.initech.x", []byte("1"), 5*time.Second); !errors.Is(err, nats.ErrNoResponders) {
+		t.Errorf("error %v", err)
+	}
+	g.create(t, "initech")
+	if r, err := nc.Request("events.initech.x", []byte("1"), 5*time.Second); err != nil || !strings.Contains(string(r.Data), `"seq":1`) {
+		t.Errorf("once it is there: %v, %v", r, err)
+	}
+}
+
+func TestSignInRefuses(t *testing.T) {
+	g := newGuarded(t, stream.ServerOptions{})
+	expired := publisher("acme")
+	expired.Until = time.Now().Add(-time.Second)
+	g.tokens.set("old-secret", expired)
+	strange := publisher("globex")
+	strange.Org = "acme"
+	url := "nats://" + g.server.Addr()
+	cases := map[string][]nats.Option{
+		"nobody":                   nil,
+		"a wrong token":            {nats.UserInfo("acme", "guess")},
+		"no token":                 {nats.UserInfo("acme", "")},
+		"another org's token":      {nats.UserInfo("acme", "globex-secret")},
+		"a token alone":            {nats.Token("acme-secret")},
+		"a token as user":          {nats.UserInfo("acme-secret", "acme-secret")},
+		"an expired token":         {nats.UserInfo("acme", "old-secret")},
+		"no organization":          {nats.UserInfo("", "acme-secret")},
+		"a name that cannot be":    {nats.UserInfo("acme.>", "acme-secret")},
+		"the daemon's connection":  {nats.Name("grapnel")},
+		"an account of the server": {nats.UserInfo("$G", "acme-secret")},
+	}
+	for name, options := range cases {
+		t.Run(name, func(t *testing.T) {
+			nc, err := nats.Connect(url, options...)
+			if err == nil {
+				nc.Close()
+			}
+			if !errors.Is(err, nats.ErrAuthorization) {
+				t.Errorf("error %v", err)
+			}
+		})
+	}
+	if n := strings.Count(g.logs.String(), "publisher was refused"); n != 1 {
+		t.Errorf("%d refusals logged, want one a minute:\n%s", n, g.logs)
+	}
+}
+
+// A fault of our own is an error in the log, and no strike.
+func TestSignInFails(t *testing.T) {
+	g := newGuarded(t, stream.ServerOptions{})
+	other := publisher("globex")
+	for range 30 {
+		g.tokens.set("mixed-secret", stream.Publisher{Org: "acme", Token: other.Token})
+		if nc, err := g.dial("acme", "mixed-secret"); err == nil {
+			nc.Close()
+			t.Fatal("signed in without a subject")
+		}
+	}
+	if !strings.Contains(g.logs.String(), "publisher could not sign in") {
+		t.Errorf("not logged:\n%s", g.logs)
+	}
+	g.publisher(t, "acme")
+}
+
+// SEC-29: after 20 refusals in a minute an address is refused without a look.
+func TestSignInGuessing(t *testing.T) {
+	g := newGuarded(t, stream.ServerOptions{})
+	for range 20 {
+		g.dial("acme", "guess")
+	}
+	asked := g.tokens.asked.Load()
+	if _, err := g.dial("acme", "acme-secret"); !errors.Is(err, nats.ErrAuthorization) {
+		t.Errorf("after 20 guesses: %v", err)
+	}
+	if n := g.tokens.asked.Load(); n != asked {
+		t.Errorf("the token was looked up %d times more", n-asked)
+	}
+	if !g.Connected() {
+		t.Error("the daemon's own connection has gone")
+	}
+}
+
+// What one organization's publisher tries against others and the daemon. Each
+// is a permission error, and nothing is stored or heard.
+func TestPublisherIsAlone(t *testing.T) {
+	g := newGuarded(t, stream.ServerOptions{})
+	g.create(t, "hooks", "webhook.>")
+	var mu sync.Mutex
+	var refused []string
+	spy, _ := g.publisher(t, "globex", nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) {
+		mu.Lock()
+		defer mu.Unlock()
+		refused = append(refused, err.Error())
+	}))
+	heard := make(chan *nats.Msg, 1000)
+	inbox, err := spy.ChanSubscribe("_INBOX.>", heard) // a client's own answers come here
+	if err != nil {
+		t.Fatal(err)
+	}
+	listens := []string{
+		">", "events.>", "events.acme.>", "events.globex.>", "wake.>", "wake.acme.x", "_INBOX_acme.>", "_R_.>", "_GR_.>",
+		"$JS.>", "$JS.API.>", "$JS.EVENT.>", "$JS.ACK.>", "$SYS.>", "$SYS.ACCOUNT.>", "$G.>", "*.acme.>", "*",
+	}
+	for _, s := range listens {
+		if _, err := spy.ChanSubscribe(s, heard); err != nil {
+			t.Fatal(err)
+		}
+	}
+	publishes := []string{
+		"events.acme.x", "events.acme", "events.globexx.x", "events.>", "events.*.x", "wake.acme.x", "wake.globex.x", "webhook.x", "x",
+		"$JS.API.INFO", "$JS.API.STREAM.NAMES", "$JS.API.STREAM.INFO.EVENTS_globex", "$JS.API.STREAM.DELETE.EVENTS_globex", "$JS.API.STREAM.PURGE.EVENTS_globex",
+		"$JS.API.DIRECT.GET.EVENTS_globex", "$JS.API.CONSUMER.CREATE.EVENTS_globex", "$JS.EVENT.ADVISORY.STREAM.DELETED.EVENTS_acme",
+		"$JS.ACK.EVENTS_globex.c.1.1.1.1.0", "$SYS.REQ.SERVER.PING", "$SYS.REQ.ACCOUNT.PING.CONNZ", "$SYS.REQ.USER.INFO", "_INBOX.x", "_R_.x.y",
+	}
+	for _, s := range publishes {
+		if err := spy.PublishRequest(s, "_INBOX.spy.answer", []byte(`{"n":1}`)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	// Answers go nowhere but to the publisher itself.
+	for _, reply := range []string{"$JS.ACK.EVENTS_acme.c.1.1.1.1.0", "_R_.abc", "_GR_.abc"} {
+		if err := spy.PublishRequest("events.globex.x", reply, []byte(`1`)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := spy.Flush(); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "refusals", func() bool {
+		mu.Lock()
+		defer mu.Unlock()
+		return len(refused) >= len(listens)+len(publishes)+3
+	})
+	for i, s := range append(slices.Clone(listens), publishes...) {
+		if !slices.ContainsFunc(refused, func(r string) bool {
+			return strings.Contains(strings.ToLower(r), "permissions violation") && strings.Contains(r, fmt.Sprintf("%q", s))
+		}) {
+			t.Errorf("%d: %s was not refused", i, s)
+		}
+	}
+
+	// While others work, nothing of it is heard.
+	_, js := g.publisher(t, "acme")
+	for range 20 {
+		if _, err := js.Publish(t.Context(), "events.acme.x", []byte(`1`)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	g.append(t, "acme", event("y"))
+	if err := spy.Flush(); err != nil {
+		t.Fatal(err)
+	}
+	select {
+	case m := <-heard:
+		t.Errorf("heard %s %q", m.Subject, m.Data)
+	default:
+	}
+	for org, want := range map[string]stream.Seq{"acme": 21, "globex": 0, "hooks": 0} {
+		st, err := g.State(t.Context(), "EVENTS_"+org)
+		if err != nil || st.Last != want {
+			t.Errorf("%s: last %d, want %d; %v", org, st.Last, want, err)
+		}
+	}
+	if err := inbox.Unsubscribe(); err != nil {
+		t.Error(err)
+	}
+	if n := strings.Count(g.logs.String(), "level=WARN"); n > 3 {
+		t.Errorf("%d warnings of one address:\n%s", n, g.logs)
+	}
+}
+
+// A connection that signs in a second time, as another, keeps nothing of the first.
+func TestPublisherSignsInTwice(t *testing.T) {
+	g := newGuarded(t, stream.ServerOptions{})
+	r := dialRaw(t, g.server.Addr())
+	in := bufio.NewReader(r)
+	expect := func(want string) {
+		t.Helper()
+		for {
+			line, err := in.ReadString('\n')
+			if err != nil {
+				t.Fatalf("%s: %v", want, err)
+			}
+			if strings.Contains(line, want) {
+				return
+			}
+			if strings.HasPrefix(line, "PONG") {
+				t.Fatalf("not told %q", want)
+			}
+		}
+	}
+	expect("Authorization Violation") // dialRaw gives no name
+	r = dialPlain(t, g.server.Addr())
+	in = bufio.NewReader(r)
+	connectAs := `CONNECT {"headers":true,"no_responders":true,"verbose":false,"user":"%s","pass":"%s-secret"}` + "\r\n"
+	fmt.Fprintf(r, connectAs, "acme", "acme")
+	fmt.Fprintf(r, connectAs, "globex", "globex")
+	fmt.Fprint(r, "SUB _INBOX.me 1\r\nPUB events.acme.x _INBOX.me 1\r\n1\r\nPING\r\n")
+	expect(`Permissions Violation for Publish to "events.acme.x"`)
+	expect("PONG")
+	fmt.Fprint(r, "PUB events.globex.x _INBOX.me 1\r\n1\r\n")
+	expect(`"EVENTS_globex"`)
+	g.tokens.revoke("globex-secret")
+	if n := g.server.Disconnect(func(p stream.Publisher) bool { return p.Org == "acme" }); n != 0 {
+		t.Errorf("%d connections of acme", n)
+	}
+	if n := g.server.Disconnect(func(p stream.Publisher) bool { return p.Org == "globex" }); n != 1 {
+		t.Errorf("%d connections of globex", n)
+	}
+}
+
+// Headers that tell a stream what to do cannot harm it.
+func TestPublisherCannotHarmItsStream(t *testing.T) {
+	g := newGuarded(t, stream.ServerOptions{})
+	nc, _ := g.publisher(t, "acme")
+	for range 3 {
+		g.append(t, "acme", event("x"))
+	}
+	for _, h := range []nats.Header{
+		{"Nats-Rollup": {"all"}}, {"Nats-Rollup": {"sub"}}, {"Nats-TTL": {"1s"}}, {"Nats-Incr": {"1"}},
+		{"Nats-Schedule": {"@at 2020-01-01T00:00:00Z"}, "Nats-Schedule-Target": {"events.globex.x"}},
+		{"Nats-Schedule-Target": {"events.acme.x"}, "Nats-Schedule": {"@every 1s"}, "Nats-Schedule-TTL": {"1s"}},
+		{"Nats-Expected-Stream": {"EVENTS_globex"}}, {"Nats-Expected-Last-Msg-Id": {"x"}}, {"Nats-Batch-Id": {"b"}, "Nats-Batch-Sequence": {"2"}, "Nats-Batch-Commit": {"1"}},
+	} {
+		m := nats.NewMsg("events.acme.x")
+		m.Data, m.Header = []byte(`0`), h
+		r, err := nc.RequestMsg(m, 5*time.Second)
+		if err != nil {
+			t.Errorf("%v: no answer: %v", h, err)
+		} else if !strings.Contains(string(r.Data), `"error"`) {
+			t.Errorf("%v: taken: %s", h, r.Data)
+		}
+	}
+	// These are stored as any header is, and mean nothing.
+	for _, h := range []nats.Header{
+		{"Nats-Request-Info": {`{"acc":"globex","user":"root"}`}}, {"Nats-Stream": {"EVENTS_globex"}, "Nats-Sequence": {"99"}}, {"Nats-Marker-Reason": {"Purge"}},
+	} {
+		m := nats.NewMsg("events.acme.x")
+		m.Data, m.Header = []byte(`9`), h
+		if r, err := nc.RequestMsg(m, 5*time.Second); err != nil || strings.Contains(string(r.Data), `"error"`) {
+			t.Errorf("%v: %v, %v", h, r, err)
+		}
+	}
+	got := all(t, g.Client, "EVENTS_acme")
+	if diff := cmp.Diff([]stream.Seq{1, 2, 3, 4, 5, 6}, seqs(got)); diff != "" {
+		t.Errorf("sequences: %s", diff)
+	}
+	if len(got) > 3 && len(got[3].Header) > 0 {
+		t.Errorf("headers %v", got[3].Header)
+	}
+	if st, err := g.State(t.Context(), "EVENTS_globex"); err != nil || st.Last != 0 {
+		t.Errorf("globex: %+v, %v", st, err)
+	}
+}
+
+// An organization's extra subjects are its own.
+func TestPublisherOfExtraSubjects(t *testing.T) {
+	g := newGuarded(t, stream.ServerOptions{})
+	g.create(t, "crm", "webhook.>")
+	g.create(t, "erp", "legacy.*.done")
+	for org, extra := range map[string]string{"crm": "webhook.>", "erp": "legacy.*.done"} {
+		p := publisher(org)
+		p.Subjects = append(p.Subjects, extra)
+		g.tokens.set(org+"-secret", p)
+	}
+	cases := []struct {
+		org, subject string
+		taken        bool
+	}{
+		{"crm", "webhook.invoice.paid", true}, {"crm", "events.crm.x", true}, {"crm", "legacy.x.done", false}, {"crm", "webhook", false},
+		{"erp", "legacy.x.done", true}, {"erp", "webhook.invoice.paid", false}, {"erp", "legacy.x.begun", false}, {"acme", "webhook.x", false},
+	}
+	for _, c := range cases {
+		t.Run(c.org+" "+c.subject, func(t *testing.T) {
+			ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+			defer cancel()
+			nc, _ := g.publisher(t, c.org, nats.ErrorHandler(func(*nats.Conn, *nats.Subscription, error) { cancel() }))
+			r, err := nc.RequestWithContext(ctx, c.subject, []byte(`1`))
+			if taken := err == nil && strings.Contains(string(r.Data), "EVENTS_"+c.org); taken != c.taken {
+				t.Errorf("taken %v: %v", taken, err)
+			}
+		})
+	}
+}
+
+// A token that is revoked while its bearer is connected: the connection ends,
+// and does not come back.
+func TestPublisherIsRevoked(t *testing.T) {
+	g := newGuarded(t, stream.ServerOptions{})
+	closed := make(chan error, 1)
+	nc, _ := g.publisher(t, "acme", nats.ReconnectWait(time.Millisecond), nats.ReconnectJitter(0, 0),
+		nats.ClosedHandler(func(nc *nats.Conn) { closed <- nc.LastError() }))
+	_, other := g.publisher(t, "globex")
+	g.tokens.revoke("acme-secret")
+	if n := g.server.Disconnect(func(p stream.Publisher) bool { return p.Token == "tok_acme" }); n != 1 {
+		t.Errorf("%d disconnected", n)
+	}
+	if err := within(t, "the end of the connection", closed); !errors.Is(err, nats.ErrAuthorization) {
+		t.Errorf("closed by %v", err)
+	}
+	if nc.Publish("events.acme.x", nil) == nil {
+		t.Error("can still publish")
+	}
+	if _, err := g.dial("acme", "acme-secret"); !errors.Is(err, nats.ErrAuthorization) {
+		t.Errorf("signs in again: %v", err)
+	}
+	if _, err := other.Publish(t.Context(), "events.globex.x", []byte(`1`)); err != nil {
+		t.Errorf("another publisher: %v", err)
+	}
+}
+
+// The token is revoked between the look at it and the registration.
+func TestPublisherIsRevokedWhileSigningIn(t *testing.T) {
+	var g *guarded
+	k := &tokens{of: map[string]stream.Publisher{"acme-secret": publisher("acme")}}
+	s := serve(t, stream.ServerOptions{Listen: "127.0.0.1:0", RequireSignIn: true, SignIn: func(org, token string) (stream.Publisher, error) {
+		p, err := k.signIn(org, token)
+		k.revoke("acme-secret")
+		g.server.Disconnect(func(stream.Publisher) bool { return true })
+		return p, err
+	}})
+	g = &guarded{broker: &broker{server: s}, tokens: k}
+	if _, err := g.dial("acme", "acme-secret"); !errors.Is(err, nats.ErrAuthorization) {
+		t.Errorf("error %v", err)
+	}
+}
+
+func TestPublisherExpires(t *testing.T) {
+	g := newGuarded(t, stream.ServerOptions{})
+	p := publisher("acme")
+	p.Until = time.Now().Add(300 * time.Millisecond)
+	g.tokens.set("acme-secret", p)
+	closed := make(chan error, 1)
+	nc, js := g.publisher(t, "acme", nats.ReconnectWait(time.Millisecond), nats.ReconnectJitter(0, 0),
+		nats.ClosedHandler(func(nc *nats.Conn) { closed <- nc.LastError() }))
+	if _, err := js.Publish(t.Context(), "events.acme.x", []byte(`1`)); err != nil {
+		t.Error(err)
+	}
+	if err := within(t, "the end of the connection", closed); !errors.Is(err, nats.ErrAuthorization) && !errors.Is(err, nats.ErrAuthExpired) {
+		t.Errorf("closed by %v", err)
+	}
+	if time.Now().Before(p.Until) {
+		t.Error("closed early")
+	}
+	nc.Close()
+}
+
+// Publishers come back by themselves, signing in again.
+func TestPublisherOverARestart(t *testing.T) {
+	g := newGuarded(t, stream.ServerOptions{})
+	back := make(chan bool, 16)
+	_, js := g.publisher(t, "acme", nats.ReconnectWait(5*time.Millisecond), nats.ReconnectJitter(0, 0), nats.MaxReconnects(-1),
+		nats.ReconnectHandler(func(*nats.Conn) { back <- true }))
+	if _, err := js.Publish(t.Context(), "events.acme.x", []byte(`1`)); err != nil {
+		t.Fatal(err)
+	}
+	if err := g.server.Restart(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	within(t, "return of the publisher", back)
+	eventually(t, "an acknowledgement", func() bool {
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		_, err := js.Publish(ctx, "events.acme.x", []byte(`2`), jetstream.WithMsgID("second"))
+		return err == nil
+	})
+	if n := g.server.Disconnect(func(stream.Publisher) bool { return true }); n != 1 {
+		t.Errorf("%d publishers after the restart", n)
+	}
+}
+
+// Many connections come and go, and one organization cannot take them all.
+func TestPublishersAreMany(t *testing.T) {
+	g := newGuarded(t, stream.ServerOptions{})
+	for range 1000 {
+		nc, err := g.dial("acme", "acme-secret")
+		if err != nil {
+			t.Fatal(err)
+		}
+		nc.Close()
+	}
+	// The server may notice a moment later that the last of them have gone.
+	var open []*nats.Conn
+	defer func() {
+		for _, nc := range open {
+			nc.Close()
+		}
+	}()
+	var err error
+	for err == nil && len(open) < 1000 {
+		var nc *nats.Conn
+		if nc, err = g.dial("acme", "acme-secret"); err == nil {
+			open = append(open, nc)
+		}
+	}
+	if len(open) > 256 || len(open) < 200 || err == nil {
+		t.Errorf("%d connections at once, then %v", len(open), err)
+	}
+	g.publisher(t, "globex")
+}
+
+func TestPublisherByTLS(t *testing.T) {
+	cert, key := selfSigned(t, t.TempDir(), "server")
+	pair, err := tls.LoadX509KeyPair(cert, key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	g := newGuarded(t, stream.ServerOptions{TLS: &tls.Config{Certificates: []tls.Certificate{pair}, MinVersion: tls.VersionTLS12}})
+	nc, js := g.publisher(t, "acme", nats.RootCAs(cert))
+	if _, err := nc.TLSConnectionState(); err != nil {
+		t.Errorf("TLS: %v", err)
+	}
+	if _, err := js.Publish(t.Context(), "events.acme.x", []byte(`1`)); err != nil {
+		t.Error(err)
+	}
+	if _, err := g.dial("acme", "acme-secret"); err == nil {
+		t.Error("connected without the authority")
+	}
+	r := dialPlain(t, g.server.Addr())
+	fmt.Fprint(r, `CONNECT {"user":"acme","pass":"acme-secret","verbose":true}`+"\r\nPING\r\n")
+	in := bufio.NewReader(r)
+	for {
+		line, err := in.ReadString('\n')
+		if err != nil {
+			break
+		}
+		if strings.HasPrefix(line, "PONG") || strings.HasPrefix(line, "+OK") {
+			t.Fatal("taken without TLS")
+		}
+	}
+	if !g.Connected() {
+		t.Errorf("the daemon's own connection: %v", g.Err())
+	}
+}
+
+// On loopback nobody is asked unless that is wanted.
+func TestLoopbackTakesPublishersAsTheyCome(t *testing.T) {
+	s := serve(t, stream.ServerOptions{Listen: "127.0.0.1:0", SignIn: (&tokens{}).signIn})
+	nc, err := nats.Connect("nats://" + s.Addr())
+	if err != nil {
+		t.Fatal(err)
+	}
+	nc.Close()
+	if n := s.Disconnect(func(stream.Publisher) bool { return true }); n != 0 {
+		t.Errorf("%d disconnected", n)
+	}
+}
