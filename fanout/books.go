@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/grapnel-hooks/grapnel/cursor"
+	"github.com/grapnel-hooks/grapnel/fanout/catalogue"
 	"github.com/grapnel-hooks/grapnel/stream"
 )
 
@@ -26,6 +27,10 @@ type Org struct {
 	Payload  stream.Payload // what its publishers send
 	Subjects []string       // extra subjects that its stream binds
 	Gated    bool           // its plan lacks outgoing webhooks: events are counted, not delivered
+	// Types, if set, is what events must keep to; those that do not are
+	// rejected. It is the installation's, and not in the books of an organization:
+	// [Loop] fills it in.
+	Types *catalogue.Catalogue
 }
 
 // Planned is one event and the endpoints that get it.

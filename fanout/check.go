@@ -37,7 +37,9 @@ const (
 //
 // A message counts as what it decodes to now: after a change of the org's
 // payload or of the limit on data, older ones may be Unproven or have another
-// identity.
+// identity. The catalogue of event types is not asked, since it may have been
+// another one, or none, when the cursor passed: a message that is recorded as
+// rejected and decodes is Unproven.
 //
 // An error means that the check could not be made; broken promises are in the
 // Report.

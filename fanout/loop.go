@@ -13,6 +13,7 @@ import (
 
 	"github.com/grapnel-hooks/grapnel/cursor"
 	"github.com/grapnel-hooks/grapnel/deliver"
+	"github.com/grapnel-hooks/grapnel/fanout/catalogue"
 	"github.com/grapnel-hooks/grapnel/stream"
 )
 
@@ -54,6 +55,10 @@ type Options struct {
 	Batch   int           // messages per batch; default 1,024
 	Workers int           // organizations read at once; default 8
 	Sweep   time.Duration // each organization is read at least this often; default 30 s
+
+	// Catalogue, if set, is asked before each plan for the event types that
+	// all events must keep to (strict). Nil, or the answer nil, means any.
+	Catalogue func() *catalogue.Catalogue
 
 	// Failpoint, if set, is called at "fanout.planned", before the commit, and
 	// at "fanout.committed", before the hand-over.
@@ -458,6 +463,9 @@ func (l *Loop) fanOut(ctx context.Context, org string, s *orgState, batch cursor
 	if err != nil {
 		return fmt.Errorf("fan out %s: %w", org, err)
 	}
+	if l.o.Catalogue != nil {
+		o.Types = l.o.Catalogue()
+	}
 	plan := Make(o, batch, set, dec)
 	if rows := receivers(plan.Events); len(rows) > 0 {
 		l.o.Lanes.Wait(ctx, rows, waitForLanes)
@@ -480,7 +488,7 @@ func (l *Loop) fanOut(ctx context.Context, org string, s *orgState, batch cursor
 	s.pos = plan.To
 	if n := len(plan.Rejected); n > 0 {
 		r := plan.Rejected[0]
-		l.o.Logger.Warn("messages rejected: they are no events",
+		l.o.Logger.Warn("messages rejected: they are no events, or not such as the catalogue allows",
 			"org", org, "count", n, "first_sequence", r.Seq, "code", r.Code, "detail", r.Detail)
 	}
 	l.o.Failpoint("fanout.committed")

@@ -6,6 +6,7 @@ import (
 	"slices"
 
 	"github.com/grapnel-hooks/grapnel/cursor"
+	"github.com/grapnel-hooks/grapnel/fanout/catalogue"
 	"github.com/grapnel-hooks/grapnel/stream"
 )
 
@@ -13,7 +14,7 @@ const (
 	// MaxRejectedData is how many bytes of a rejected message are kept.
 	MaxRejectedData = 64 << 10
 
-	// poison is the code of a message whose decoding panicked: our own fault,
+	// poison is the code of a message whose decoding or checking panicked: our own fault,
 	// but one that would come back with each reading.
 	poison = "poison"
 )
@@ -22,7 +23,7 @@ const (
 // subscriptions give the same Plan.
 //
 // Each message ends in exactly one place: in Events when somebody gets it, in
-// Rejected when it is no event, in Gated when the org's plan keeps it back, and
+// Rejected when it is no event or not one of org.Types, in Gated when the org's plan keeps it back, and
 // otherwise it is counted as Unmatched, or as a Duplicate when an earlier
 // message of the batch with the same ID is in Events.
 func Make(org Org, b cursor.Batch, set *Set, dec stream.Decoding) Plan {
@@ -45,6 +46,9 @@ func makePlan(org Org, b cursor.Batch, set *Set, decode decodeFunc) Plan {
 	var rows, same []int64
 	for _, m := range b.Messages {
 		ev, rejected := decode.safely(m)
+		if rejected == nil && org.Types != nil {
+			rejected = checkSafely(org.Types, &ev)
+		}
 		if rejected != nil {
 			p.Rejected = append(p.Rejected, reject(m, rejected))
 			continue
@@ -100,6 +104,17 @@ func (decode decodeFunc) safely(m stream.Message) (ev stream.Event, rejected *st
 		rejected = &stream.Rejected{Code: poison, Detail: err.Error()}
 	}
 	return ev, rejected
+}
+
+// checkSafely holds ev against the catalogue. As with decoding, a panic is a
+// rejection.
+func checkSafely(types *catalogue.Catalogue, ev *stream.Event) (rejected *stream.Rejected) {
+	defer func() {
+		if r := recover(); r != nil {
+			rejected = &stream.Rejected{Code: poison, Detail: fmt.Sprintf("checking panicked: %.200v", r)}
+		}
+	}()
+	return types.Check(ev)
 }
 
 func reject(m stream.Message, why *stream.Rejected) Rejected {

@@ -3,7 +3,9 @@ package catalogue
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io"
 	"math/big"
 	"slices"
 	"strconv"
@@ -23,7 +25,13 @@ func parse(data []byte) (any, *Mismatch) {
 	dec := json.NewDecoder(bytes.NewReader(data))
 	dec.UseNumber()
 	var v any
-	if err := dec.Decode(&v); err != nil {
+	err := dec.Decode(&v)
+	if err == nil {
+		if _, more := dec.Token(); more != io.EOF {
+			err = errors.New("there is more than one value")
+		}
+	}
+	if err != nil {
 		return nil, &Mismatch{Code: CodeSchema, What: "cannot be read: " + clip(err.Error(), 100)}
 	}
 	members, wrong := survey(v, nil)
