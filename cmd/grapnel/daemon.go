@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -35,7 +36,9 @@ type daemonOptions struct {
 	Version string
 
 	NATSListen string         // embedded server: host:port for publishers, or "off"
+	NATSSignIn bool           // embedded server: publishers sign in on loopback, too
 	NATSSync   time.Duration  // embedded server: 0 flushes each append before its ack
+	TLS        *tls.Config    // embedded server: what publishers connect by; nil: without
 	Broker     stream.Options // external server when its URL is set; Names and Log are filled in
 
 	AllowHTTP bool
@@ -118,11 +121,13 @@ func openDaemon(ctx context.Context, o daemonOptions) (_ *daemon, err error) {
 	if broker.URL == "" {
 		d.server, err = stream.StartServer(ctx, stream.ServerOptions{
 			Dir: o.Data + "/nats", Listen: o.NATSListen, SyncInterval: o.NATSSync, Log: o.Log,
+			SignIn: d.signIn, RequireSignIn: o.NATSSignIn, TLS: o.TLS,
 		})
 		if err != nil {
 			return nil, err
 		}
 		broker.Server = d.server
+		d.store.OnTokenRevoked(d.tokenRevoked)
 	}
 	if d.broker, err = stream.Connect(ctx, broker); err != nil {
 		return nil, err

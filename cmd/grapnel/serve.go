@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	stdlog "log"
@@ -78,6 +79,13 @@ func serve(ctx context.Context, cfg config.Serve, log *slog.Logger, ready func(n
 		return err
 	}
 	options := daemonFrom(cfg, log)
+	if options.TLS, err = serverTLS(cfg.TLSCert, cfg.TLSKey, log); err != nil {
+		closeListener(public)
+		return err
+	}
+	if public != nil && options.TLS != nil {
+		public = tls.NewListener(public, options.TLS)
+	}
 	if options.Failpoint, err = failpoints(); err != nil {
 		closeListener(public)
 		return err
@@ -156,7 +164,11 @@ func announce(log *slog.Logger, cfg config.Serve, public net.Listener, nats stri
 		where = append(where, "publish_to", "nats://"+nats)
 	}
 	if public != nil {
-		where = append(where, "health", "http://"+public.Addr().String()+"/healthz")
+		scheme := "http"
+		if cfg.TLSCert != "" {
+			scheme = "https"
+		}
+		where = append(where, "health", scheme+"://"+public.Addr().String()+"/healthz")
 	}
 	log.Info("ready", where...)
 }
@@ -181,7 +193,7 @@ func closeListener(l net.Listener) {
 // daemonFrom is the daemon that the configuration asks for.
 func daemonFrom(cfg config.Serve, log *slog.Logger) daemonOptions {
 	return daemonOptions{
-		Data: cfg.Data, Version: buildVersion(), NATSListen: cfg.NATSListen, NATSSync: cfg.NATSSync,
+		Data: cfg.Data, Version: buildVersion(), NATSListen: cfg.NATSListen, NATSSignIn: cfg.NATSSignIn, NATSSync: cfg.NATSSync,
 		Broker: stream.Options{
 			URL: cfg.NATSURL, Creds: cfg.NATSCreds, TLSCA: cfg.NATSTLSCA, TLSCert: cfg.NATSTLSCert, TLSKey: cfg.NATSTLSKey,
 		},

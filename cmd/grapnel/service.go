@@ -148,6 +148,9 @@ func (d *daemon) ChangeOrg(ctx context.Context, org string, c httpapi.OrgChange)
 	if err != nil {
 		return httpapi.Org{}, answered(err)
 	}
+	if c.Subjects != nil {
+		d.signInAgain(org)
+	}
 	d.loop.Reload(org)
 	return orgAnswer(changed), nil
 }

@@ -34,10 +34,13 @@ type Serve struct {
 	Data   string // the directory of everything
 	Listen string // host:port of health and metrics, or "off"
 
+	TLSCert, TLSKey string // PEM files for those who connect to us, or ""
+
 	NATSURL                            string        // "": embedded
 	NATSCreds                          string        // file, or ""
 	NATSTLSCA, NATSTLSCert, NATSTLSKey string        // PEM files, or ""
 	NATSListen                         string        // of the embedded server: host:port, or "off"
+	NATSSignIn                         bool          // of the embedded server: publishers sign in on loopback, too
 	NATSSync                           time.Duration // of the embedded server; 0: always
 	SubjectPrefix                      string        // of subjects and streams
 	MaxEventSize                       int           // bytes of an event's data
@@ -94,6 +97,10 @@ var settings = []setting{
 		set: text(func(c *Serve) *string { return &c.Data }, notEmpty)},
 	{flag: "listen", usage: "`address` of /healthz, /readyz and /metrics, or off", initial: "127.0.0.1:8480",
 		set: text(func(c *Serve) *string { return &c.Listen }, addressOrOff)},
+	{flag: "tls-cert", usage: "PEM `file` of the certificate that clients of the HTTP API and publishers get; read again when it changes",
+		set: text(func(c *Serve) *string { return &c.TLSCert }, readable)},
+	{flag: "tls-key", usage: "PEM `file` of the key of --tls-cert",
+		set: text(func(c *Serve) *string { return &c.TLSKey }, readable)},
 	{flag: "nats-url", usage: "`URL` of a NATS server with JetStream; without it one is embedded",
 		set: text(func(c *Serve) *string { return &c.NATSURL }, nil)},
 	{flag: "nats-creds", usage: "`file` of NATS user credentials",
@@ -104,8 +111,15 @@ var settings = []setting{
 		set: text(func(c *Serve) *string { return &c.NATSTLSCert }, readable)},
 	{flag: "nats-tls-key", usage: "PEM `file` of the key of --nats-tls-cert",
 		set: text(func(c *Serve) *string { return &c.NATSTLSKey }, readable)},
-	{flag: "nats-listen", usage: "`address` where publishers reach the embedded NATS server, or off", initial: "127.0.0.1:4222",
+	{flag: "nats-listen", usage: "`address` where publishers reach the embedded NATS server, or off; they sign in unless it is loopback", initial: "127.0.0.1:4222",
 		set: text(func(c *Serve) *string { return &c.NATSListen }, addressOrOff)},
+	{flag: "nats-sign-in", usage: "let publishers sign in on loopback, too", initial: "false", boolean: true,
+		set: func(c *Serve, v []string) (err error) {
+			if c.NATSSignIn, err = strconv.ParseBool(v[0]); err != nil {
+				return fmt.Errorf("%q: want true or false", v[0])
+			}
+			return nil
+		}},
 	{flag: "nats-sync", usage: "when the embedded server flushes an append: always, or after a `duration` that a power cut may lose", initial: "always",
 		set: func(c *Serve, v []string) (err error) {
 			c.NATSSync, err = syncInterval(v[0])
@@ -237,7 +251,7 @@ func (c *Serve) contradictions(said map[string]string) (errs []error) {
 		errs = append(errs, &Error{Where: said[flag], Flag: strings.HasPrefix(said[flag], "--"), Err: fmt.Errorf(format, args...)})
 	}
 	if c.NATSURL != "" {
-		for _, flag := range []string{"nats-listen", "nats-sync"} {
+		for _, flag := range []string{"nats-listen", "nats-sign-in", "nats-sync"} {
 			if said[flag] != "" {
 				refuse(flag, "is for the embedded NATS server, and %s uses another", said["nats-url"])
 			}
@@ -254,6 +268,12 @@ func (c *Serve) contradictions(said map[string]string) (errs []error) {
 		refuse("nats-tls-cert", "needs the certificate's key: --nats-tls-key")
 	case c.NATSTLSKey != "" && c.NATSTLSCert == "":
 		refuse("nats-tls-key", "needs the key's certificate: --nats-tls-cert")
+	}
+	switch {
+	case c.TLSCert != "" && c.TLSKey == "":
+		refuse("tls-cert", "needs the certificate's key: --tls-key")
+	case c.TLSKey != "" && c.TLSCert == "":
+		refuse("tls-key", "needs the key's certificate: --tls-cert")
 	}
 	return errs
 }

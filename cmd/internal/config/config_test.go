@@ -105,6 +105,10 @@ retention:
 			want: defaults(func(c *Serve) { c.AllowHTTP = true })},
 		{name: "boolean in the environment", env: map[string]string{"GRAPNEL_ALLOW_HTTP": "1"},
 			want: defaults(func(c *Serve) { c.AllowHTTP = true })},
+		{name: "publishers sign in", args: []string{"--nats-listen", "0.0.0.0:4222", "--nats-sign-in", "--tls-cert", pem, "--tls-key", pem},
+			want: defaults(func(c *Serve) {
+				c.NATSListen, c.NATSSignIn, c.TLSCert, c.TLSKey = "0.0.0.0:4222", true, pem, pem
+			})},
 		{name: "a broker elsewhere", args: []string{"--nats-url", "tls://nats.example:4222", "--nats-creds", pem, "--nats-tls-cert", pem, "--nats-tls-key", pem},
 			want: defaults(func(c *Serve) {
 				c.NATSURL, c.NATSCreds, c.NATSTLSCert, c.NATSTLSKey = "tls://nats.example:4222", pem, pem, pem
@@ -161,6 +165,10 @@ func TestLoadRefuses(t *testing.T) {
 			want: "GRAPNEL_NATS_LISTEN: is for the embedded NATS server, and --nats-url uses another"},
 		{name: "credentials for nobody", args: []string{"--nats-creds", os.DevNull}, want: "--nats-creds: is for a NATS server elsewhere"},
 		{name: "certificate without key", args: []string{"--nats-url", "nats://h:1", "--nats-tls-cert", os.DevNull}, want: "--nats-tls-cert: needs the certificate's key"},
+		{name: "our certificate without key", args: []string{"--tls-cert", os.DevNull}, want: "--tls-cert: needs the certificate's key"},
+		{name: "our key without certificate", env: map[string]string{"GRAPNEL_TLS_KEY": os.DevNull}, want: "GRAPNEL_TLS_KEY: needs the key's certificate"},
+		{name: "sign-in elsewhere", args: []string{"--nats-url", "nats://h:1", "--nats-sign-in"}, want: "--nats-sign-in: is for the embedded NATS server"},
+		{name: "sign-in, perhaps", file: "nats_sign_in: perhaps\n", want: `grapnel.yaml:1: nats_sign_in: "perhaps": want true or false`},
 		{name: "missing file of credentials", args: []string{"--nats-url", "nats://h:1", "--nats-creds", "/nonexistent/x"}, want: "--nats-creds: open /nonexistent/x: no such file"},
 		{name: "missing configuration", args: []string{"--config", "/nonexistent/grapnel.yaml"}, want: "/nonexistent/grapnel.yaml: no such file or directory"},
 		{name: "too large", file: strings.Repeat("# filler\n", 120_000), want: "has more than 1048576 bytes"},
