@@ -21,18 +21,18 @@ type List[T any] struct {
 
 // OrgBody is an organization in an answer.
 type OrgBody struct {
-	ID        string    `json:"id"`
-	Name      string    `json:"name,omitempty"`
+	ID        string    `json:"id" example:"acme"`
+	Name      string    `json:"name,omitempty" example:"Acme Ltd"`
 	Plan      string    `json:"plan,omitempty"`
-	Payload   string    `json:"payload" enum:"data,envelope"`
-	Subjects  []string  `json:"subjects" nullable:"false"`
+	Payload   string    `json:"payload" enum:"data,envelope" example:"data"`
+	Subjects  []string  `json:"subjects" nullable:"false" example:"[\"webhook.>\"]"`
 	CreatedAt time.Time `json:"created_at"`
 }
 
 // OrgCreate is the body of POST /orgs.
 type OrgCreate struct {
-	ID       string   `json:"id" minLength:"1" maxLength:"64" pattern:"^[A-Za-z0-9_-]+$" patternDescription:"1 to 64 letters, digits, _ or -"`
-	Name     string   `json:"name,omitempty" maxLength:"200" doc:"For people"`
+	ID       string   `json:"id" minLength:"1" maxLength:"64" pattern:"^[A-Za-z0-9_-]+$" patternDescription:"1 to 64 letters, digits, _ or -" example:"acme"`
+	Name     string   `json:"name,omitempty" maxLength:"200" example:"Acme Ltd" doc:"For people"`
 	Plan     string   `json:"plan,omitempty" maxLength:"64" doc:"A name from the configuration's plans"`
 	Payload  string   `json:"payload,omitempty" enum:"data,envelope" default:"data" doc:"What its publishers send"`
 	Subjects []string `json:"subjects,omitempty" nullable:"false" maxItems:"16" doc:"Extra subjects that its stream binds, such as webhook.>"`
@@ -40,7 +40,7 @@ type OrgCreate struct {
 
 // OrgUpdate is the body of PATCH /orgs/{org}: what is left out stays.
 type OrgUpdate struct {
-	Name     *string   `json:"name,omitempty" nullable:"false" maxLength:"200"`
+	Name     *string   `json:"name,omitempty" nullable:"false" maxLength:"200" example:"Acme & Sons"`
 	Plan     *string   `json:"plan,omitempty" nullable:"false" maxLength:"64"`
 	Payload  *string   `json:"payload,omitempty" nullable:"false" enum:"data,envelope"`
 	Subjects *[]string `json:"subjects,omitempty" nullable:"false" maxItems:"16"`
@@ -49,23 +49,23 @@ type OrgUpdate struct {
 // Retry is an endpoint's retry schedule. In a request, what is left out has
 // the default (create) or stays (update).
 type Retry struct {
-	Initial     *Duration `json:"initial,omitempty" nullable:"false" doc:"Delay after the first failure, 1s to 24h"`
-	Multiplier  *float64  `json:"multiplier,omitempty" nullable:"false" minimum:"1" maximum:"10" doc:"Each further delay is this many times the one before"`
-	MaxInterval *Duration `json:"max_interval,omitempty" nullable:"false" doc:"But never more than this, up to 24h"`
-	Attempts    *int      `json:"attempts,omitempty" nullable:"false" minimum:"1" maximum:"100" doc:"In all, the first included"`
+	Initial     *Duration `json:"initial,omitempty" nullable:"false" example:"5s" doc:"Delay after the first failure, 1s to 24h"`
+	Multiplier  *float64  `json:"multiplier,omitempty" nullable:"false" minimum:"1" maximum:"10" example:"4" doc:"Each further delay is this many times the one before"`
+	MaxInterval *Duration `json:"max_interval,omitempty" nullable:"false" example:"8h" doc:"But never more than this, up to 24h"`
+	Attempts    *int      `json:"attempts,omitempty" nullable:"false" minimum:"1" maximum:"100" example:"17" doc:"In all, the first included"`
 }
 
 // EndpointBody is an endpoint in an answer.
 type EndpointBody struct {
-	ID             string     `json:"id"`
-	Org            string     `json:"org"`
-	URL            string     `json:"url"`
-	Description    string     `json:"description,omitempty"`
-	EventTypes     []string   `json:"event_types" nullable:"false"`
-	WorkspaceID    *string    `json:"workspace_id" doc:"null: org-wide"`
-	TimeoutMS      int        `json:"timeout_ms"`
+	ID             string     `json:"id" example:"ep_01KB2Q3X8V9W0Y1Z2A3B4C5D6E"`
+	Org            string     `json:"org" example:"acme"`
+	URL            string     `json:"url" example:"https://hooks.example/invoices"`
+	Description    string     `json:"description,omitempty" example:"Invoices to the ledger"`
+	EventTypes     []string   `json:"event_types" nullable:"false" example:"[\"invoice.*\"]"`
+	WorkspaceID    *string    `json:"workspace_id" example:"berlin" doc:"null: org-wide"`
+	TimeoutMS      int        `json:"timeout_ms" example:"10000"`
 	Retry          Retry      `json:"retry"`
-	Concurrency    int        `json:"concurrency"`
+	Concurrency    int        `json:"concurrency" example:"8"`
 	Disabled       bool       `json:"disabled"`
 	DisabledReason string     `json:"disabled_reason,omitempty" doc:"manual, gone or failing"`
 	DisabledAt     *time.Time `json:"disabled_at,omitempty"`
@@ -78,19 +78,19 @@ type EndpointBody struct {
 // that shows the secret.
 type EndpointCreated struct {
 	EndpointBody
-	Secret string `json:"secret" doc:"Signs every request to the endpoint; shown here and never again"`
+	Secret string `json:"secret" example:"whsec_bm90LWEtc2VjcmV0LWJ1dC1hbi1leGFtcGxlLW9mLW9uZQ==" doc:"Signs every request to the endpoint; shown here and never again"`
 }
 
 // EndpointCreate is the body of POST /orgs/{org}/endpoints.
 type EndpointCreate struct {
-	URL         string    `json:"url" minLength:"1" maxLength:"2048" doc:"Where events are POSTed"`
-	EventTypes  []string  `json:"event_types,omitempty" nullable:"false" minItems:"1" maxItems:"100" doc:"Exact (invoice.paid), a prefix (invoice.*) or every (*), which is the default"`
-	WorkspaceID Clearable `json:"workspace_id,omitzero" doc:"Only this workspace's events; without it, or null, org-wide"`
-	Description Clearable `json:"description,omitzero" doc:"For people"`
+	URL         string    `json:"url" minLength:"1" maxLength:"2048" example:"https://hooks.example/invoices" doc:"Where events are POSTed"`
+	EventTypes  []string  `json:"event_types,omitempty" nullable:"false" minItems:"1" maxItems:"100" example:"[\"invoice.*\"]" doc:"Exact (invoice.paid), a prefix (invoice.*) or every (*), which is the default"`
+	WorkspaceID Clearable `json:"workspace_id,omitzero" example:"berlin" doc:"Only this workspace's events; without it, or null, org-wide"`
+	Description Clearable `json:"description,omitzero" example:"Invoices to the ledger" doc:"For people"`
 	Secret      string    `json:"secret,omitempty" maxLength:"128" doc:"whsec_ and base64 of 24 to 64 bytes; made when left out"`
-	TimeoutMS   *int      `json:"timeout_ms,omitempty" nullable:"false" minimum:"1000" maximum:"30000"`
+	TimeoutMS   *int      `json:"timeout_ms,omitempty" nullable:"false" minimum:"1000" maximum:"30000" example:"10000"`
 	Retry       *Retry    `json:"retry,omitempty"`
-	Concurrency *int      `json:"concurrency,omitempty" nullable:"false" minimum:"1" maximum:"256"`
+	Concurrency *int      `json:"concurrency,omitempty" nullable:"false" minimum:"1" maximum:"256" example:"8"`
 	Disabled    bool      `json:"disabled,omitempty"`
 }
 
@@ -98,60 +98,60 @@ type EndpointCreate struct {
 // out stays.
 type EndpointUpdate struct {
 	URL         *string   `json:"url,omitempty" nullable:"false" minLength:"1" maxLength:"2048"`
-	EventTypes  *[]string `json:"event_types,omitempty" nullable:"false" minItems:"1" maxItems:"100"`
+	EventTypes  *[]string `json:"event_types,omitempty" nullable:"false" minItems:"1" maxItems:"100" example:"[\"invoice.*\",\"refund.*\"]"`
 	WorkspaceID Clearable `json:"workspace_id,omitzero" doc:"null makes it org-wide"`
-	Description Clearable `json:"description,omitzero"`
-	TimeoutMS   *int      `json:"timeout_ms,omitempty" nullable:"false" minimum:"1000" maximum:"30000"`
+	Description Clearable `json:"description,omitzero" example:"Invoices and refunds"`
+	TimeoutMS   *int      `json:"timeout_ms,omitempty" nullable:"false" minimum:"1000" maximum:"30000" example:"5000"`
 	Retry       *Retry    `json:"retry,omitempty"`
 	Concurrency *int      `json:"concurrency,omitempty" nullable:"false" minimum:"1" maximum:"256"`
-	Disabled    *bool     `json:"disabled,omitempty" nullable:"false" doc:"false enables it, whatever had disabled it, and resumes its pending deliveries"`
+	Disabled    *bool     `json:"disabled,omitempty" nullable:"false" example:"false" doc:"false enables it, whatever had disabled it, and resumes its pending deliveries"`
 }
 
 // EventCreate is one event in the body of POST /orgs/{org}/events.
 type EventCreate struct {
-	Type          string          `json:"type" minLength:"1" maxLength:"128" pattern:"^[A-Za-z0-9_-]+(\\.[A-Za-z0-9_-]+)*$" patternDescription:"tokens of letters, digits, _ and -, joined by dots"`
-	Data          json.RawMessage `json:"data" doc:"Any JSON; receivers get it byte for byte"`
-	WorkspaceID   string          `json:"workspace_id,omitempty" maxLength:"64" pattern:"^[A-Za-z0-9_-]*$" patternDescription:"1 to 64 letters, digits, _ or -"`
-	DedupeKey     string          `json:"dedupe_key,omitempty" maxLength:"256" doc:"What the publisher calls the event; the same key twice is one event"`
-	SchemaVersion string          `json:"schema_version,omitempty" maxLength:"64"`
-	Source        string          `json:"source,omitempty" maxLength:"256" doc:"The service that wrote it"`
+	Type          string          `json:"type" minLength:"1" maxLength:"128" pattern:"^[A-Za-z0-9_-]+(\\.[A-Za-z0-9_-]+)*$" patternDescription:"tokens of letters, digits, _ and -, joined by dots" example:"invoice.paid"`
+	Data          json.RawMessage `json:"data" example:"{\"invoice\":\"in_1\",\"amount\":1999}" doc:"Any JSON; receivers get it byte for byte"`
+	WorkspaceID   string          `json:"workspace_id,omitempty" maxLength:"64" pattern:"^[A-Za-z0-9_-]*$" patternDescription:"1 to 64 letters, digits, _ or -" example:"berlin"`
+	DedupeKey     string          `json:"dedupe_key,omitempty" maxLength:"256" example:"in_1-paid" doc:"What the publisher calls the event; the same key twice is one event"`
+	SchemaVersion string          `json:"schema_version,omitempty" maxLength:"64" example:"1"`
+	Source        string          `json:"source,omitempty" maxLength:"256" example:"billing" doc:"The service that wrote it"`
 	Time          *time.Time      `json:"time,omitempty" nullable:"false" doc:"When it happened; now, when left out"`
 }
 
 // AppendedBody is what became of one event of POST /orgs/{org}/events.
 type AppendedBody struct {
-	ID        string `json:"id"`
-	Seq       uint64 `json:"seq"`
+	ID        string `json:"id" example:"evt_4S7T0N3M8Q1V5X2Z6B9C0D4F7G"`
+	Seq       uint64 `json:"seq" example:"42"`
 	Duplicate bool   `json:"duplicate" doc:"The stream has an event of this dedupe key already"`
 }
 
 // EventBody is an event in an answer.
 type EventBody struct {
-	ID            string          `json:"id"`
-	Org           string          `json:"org"`
-	Seq           uint64          `json:"seq"`
-	Type          string          `json:"type"`
+	ID            string          `json:"id" example:"evt_4S7T0N3M8Q1V5X2Z6B9C0D4F7G"`
+	Org           string          `json:"org" example:"acme"`
+	Seq           uint64          `json:"seq" example:"42"`
+	Type          string          `json:"type" example:"invoice.paid"`
 	Time          time.Time       `json:"time" doc:"When it happened, as the publisher says"`
 	StoredAt      time.Time       `json:"stored_at"`
-	WorkspaceID   string          `json:"workspace_id,omitempty"`
-	SchemaVersion string          `json:"schema_version"`
-	Source        string          `json:"source,omitempty"`
-	DedupeKey     string          `json:"dedupe_key,omitempty"`
+	WorkspaceID   string          `json:"workspace_id,omitempty" example:"berlin"`
+	SchemaVersion string          `json:"schema_version" example:"1"`
+	Source        string          `json:"source,omitempty" example:"billing"`
+	DedupeKey     string          `json:"dedupe_key,omitempty" example:"in_1-paid"`
 	TraceParent   string          `json:"traceparent,omitempty"`
-	Data          json.RawMessage `json:"data"`
+	Data          json.RawMessage `json:"data" example:"{\"invoice\":\"in_1\",\"amount\":1999}"`
 }
 
 // DeliveryBody is a delivery in a list.
 type DeliveryBody struct {
-	ID            string     `json:"id"`
-	Org           string     `json:"org"`
-	EndpointID    string     `json:"endpoint_id"`
-	EventID       string     `json:"event_id"`
-	Seq           uint64     `json:"seq"`
-	Type          string     `json:"type"`
-	Status        string     `json:"status" enum:"pending,delivered,dead,cancelled"`
+	ID            string     `json:"id" example:"dlv_01KB2Q3X8V9W0Y1Z2A3B4C5D6F"`
+	Org           string     `json:"org" example:"acme"`
+	EndpointID    string     `json:"endpoint_id" example:"ep_01KB2Q3X8V9W0Y1Z2A3B4C5D6E"`
+	EventID       string     `json:"event_id" example:"evt_4S7T0N3M8Q1V5X2Z6B9C0D4F7G"`
+	Seq           uint64     `json:"seq" example:"42"`
+	Type          string     `json:"type" example:"invoice.paid"`
+	Status        string     `json:"status" enum:"pending,delivered,dead,cancelled" example:"pending"`
 	Reason        string     `json:"reason,omitempty" doc:"Why it is dead or cancelled"`
-	AttemptCount  int        `json:"attempt_count"`
+	AttemptCount  int        `json:"attempt_count" example:"1"`
 	NextAttemptAt *time.Time `json:"next_attempt_at,omitempty" doc:"When pending: not before this; absent means at once"`
 	StoredAt      time.Time  `json:"stored_at" doc:"When the stream stored the event"`
 	CreatedAt     time.Time  `json:"created_at" doc:"When the event was fanned out"`
@@ -165,84 +165,84 @@ type DeliveryDetail struct {
 
 // AttemptBody is one request and what came of it.
 type AttemptBody struct {
-	ID                string            `json:"id"`
-	Number            int               `json:"number"`
-	Trigger           string            `json:"trigger" enum:"first,retry,manual,replay,test"`
+	ID                string            `json:"id" example:"att_01KB2Q3X8V9W0Y1Z2A3B4C5D6G"`
+	Number            int               `json:"number" example:"1"`
+	Trigger           string            `json:"trigger" enum:"first,retry,manual,replay,test" example:"first"`
 	Time              time.Time         `json:"time"`
-	StatusCode        int               `json:"status_code,omitempty" doc:"Absent when no answer came"`
-	ErrorClass        string            `json:"error_class,omitempty" doc:"Absent when delivered"`
+	StatusCode        int               `json:"status_code,omitempty" example:"503" doc:"Absent when no answer came"`
+	ErrorClass        string            `json:"error_class,omitempty" example:"http_5xx" doc:"Absent when delivered"`
 	Error             string            `json:"error,omitempty"`
-	DurationMS        float64           `json:"duration_ms"`
-	RetryAfter        *Duration         `json:"retry_after,omitempty"`
-	ResponseHeaders   map[string]string `json:"response_headers,omitempty"`
-	ResponseBody      string            `json:"response_body,omitempty" doc:"Its first 4 KiB"`
+	DurationMS        float64           `json:"duration_ms" example:"12.345"`
+	RetryAfter        *Duration         `json:"retry_after,omitempty" example:"30s"`
+	ResponseHeaders   map[string]string `json:"response_headers,omitempty" example:"{\"content-type\":\"text/plain\"}"`
+	ResponseBody      string            `json:"response_body,omitempty" example:"try later" doc:"Its first 4 KiB"`
 	ResponseTruncated bool              `json:"response_truncated,omitempty"`
 }
 
 // CursorBody is an org's cursor (contract, section 7).
 type CursorBody struct {
-	Org           string     `json:"org"`
-	Stream        string     `json:"stream"`
+	Org           string     `json:"org" example:"acme"`
+	Stream        string     `json:"stream" example:"EVENTS_acme"`
 	StreamCreated *time.Time `json:"stream_created" doc:"null before the first read"`
-	Incarnation   int        `json:"incarnation"`
-	FirstSeq      uint64     `json:"first_seq"`
-	LastSeq       uint64     `json:"last_seq"`
-	Position      uint64     `json:"position"`
+	Incarnation   int        `json:"incarnation" example:"1"`
+	FirstSeq      uint64     `json:"first_seq" example:"1"`
+	LastSeq       uint64     `json:"last_seq" example:"44"`
+	Position      uint64     `json:"position" example:"42"`
 	UpdatedAt     *time.Time `json:"updated_at" doc:"null before the first read"`
-	Lag           uint64     `json:"lag"`
-	AgeSeconds    float64    `json:"age_seconds"`
-	Pending       int64      `json:"pending"`
-	Due           int64      `json:"due"`
-	Dead          int64      `json:"dead"`
-	Rejected      int64      `json:"rejected"`
-	Gaps          int64      `json:"gaps"`
-	State         string     `json:"state" enum:"live,behind,paused,gated,gap,regressed,stream-missing,unreachable"`
+	Lag           uint64     `json:"lag" example:"2"`
+	AgeSeconds    float64    `json:"age_seconds" example:"0.25"`
+	Pending       int64      `json:"pending" example:"3"`
+	Due           int64      `json:"due" example:"1"`
+	Dead          int64      `json:"dead" example:"0"`
+	Rejected      int64      `json:"rejected" example:"0"`
+	Gaps          int64      `json:"gaps" example:"0"`
+	State         string     `json:"state" enum:"live,behind,paused,gated,gap,regressed,stream-missing,unreachable" example:"behind"`
 }
 
 // GapBody is a range of sequences that the stream no longer had.
 type GapBody struct {
-	Incarnation int       `json:"incarnation"`
-	From        uint64    `json:"from"`
-	To          uint64    `json:"to"`
-	Count       uint64    `json:"count"`
+	Incarnation int       `json:"incarnation" example:"1"`
+	From        uint64    `json:"from" example:"100"`
+	To          uint64    `json:"to" example:"119"`
+	Count       uint64    `json:"count" example:"20"`
 	At          time.Time `json:"at"`
 }
 
 // RejectedBody is a message that was no event.
 type RejectedBody struct {
-	Org         string    `json:"org"`
-	Incarnation int       `json:"incarnation"`
-	Seq         uint64    `json:"seq"`
-	Subject     string    `json:"subject"`
+	Org         string    `json:"org" example:"acme"`
+	Incarnation int       `json:"incarnation" example:"1"`
+	Seq         uint64    `json:"seq" example:"43"`
+	Subject     string    `json:"subject" example:"events.acme.invoice.paid"`
 	StoredAt    time.Time `json:"stored_at"`
-	Code        string    `json:"code"`
-	Detail      string    `json:"detail"`
-	Data        string    `json:"data,omitempty" doc:"Its first 64 KiB, as text"`
+	Code        string    `json:"code" example:"not_json"`
+	Detail      string    `json:"detail" example:"data: not JSON"`
+	Data        string    `json:"data,omitempty" example:"{invoice" doc:"Its first 64 KiB, as text"`
 }
 
 // BooksBody is what fsck says of one org.
 type BooksBody struct {
-	Org           string   `json:"org"`
-	Proven        bool     `json:"proven"`
-	Through       uint64   `json:"through"`
-	Events        int64    `json:"events"`
-	Endpoints     int64    `json:"endpoints"`
-	Delivered     int64    `json:"delivered"`
-	Pending       int64    `json:"pending"`
-	Dead          int64    `json:"dead"`
-	Cancelled     int64    `json:"cancelled"`
-	NotSubscribed int64    `json:"not_subscribed"`
-	Duplicates    int64    `json:"duplicates"`
-	Rejected      int64    `json:"rejected"`
-	Gated         int64    `json:"gated"`
-	InGaps        int64    `json:"in_gaps"`
-	Wrong         int64    `json:"wrong"`
-	Problems      []string `json:"problems" nullable:"false"`
+	Org           string   `json:"org" example:"acme"`
+	Proven        bool     `json:"proven" example:"true"`
+	Through       uint64   `json:"through" example:"42"`
+	Events        int64    `json:"events" example:"42"`
+	Endpoints     int64    `json:"endpoints" example:"2"`
+	Delivered     int64    `json:"delivered" example:"80"`
+	Pending       int64    `json:"pending" example:"3"`
+	Dead          int64    `json:"dead" example:"1"`
+	Cancelled     int64    `json:"cancelled" example:"0"`
+	NotSubscribed int64    `json:"not_subscribed" example:"0"`
+	Duplicates    int64    `json:"duplicates" example:"0"`
+	Rejected      int64    `json:"rejected" example:"0"`
+	Gated         int64    `json:"gated" example:"0"`
+	InGaps        int64    `json:"in_gaps" example:"0"`
+	Wrong         int64    `json:"wrong" example:"0"`
+	Problems      []string `json:"problems" nullable:"false" example:"[]"`
 }
 
 // FsckBody is the answer of GET /fsck.
 type FsckBody struct {
-	Proven bool        `json:"proven"`
+	Proven bool        `json:"proven" example:"true"`
 	Orgs   []BooksBody `json:"orgs" nullable:"false"`
 }
 
