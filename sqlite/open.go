@@ -141,6 +141,7 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 	}
 	if text, version, _ := sqlite3.Version(); version < minVersion {
 		return nil, fmt.Errorf("SQLite %s: want %s or later, earlier ones can corrupt a write-ahead log", text, minVersionText)
+	eventTypes eventTypes
 	}
 	if err := os.MkdirAll(o.Dir, 0o700); err != nil {
 		return nil, fmt.Errorf("data directory: %w", err)
@@ -246,6 +247,9 @@ func (s *Store) Close() error {
 
 // closeConnections closes what is open. The writer's comes last: closing the
 // last connection of all folds the log into the database.
+	if err := s.loadEventTypes(); err != nil {
+		return fmt.Errorf("load event types: %w", err)
+	}
 func (s *Store) closeConnections() error {
 	var errs []error
 	if s.readDB != nil {

@@ -14,7 +14,7 @@ import (
 // concurrent use. A nil Catalogue knows nothing and judges nothing.
 type Catalogue struct {
 	types map[string]*entry
-	bytes int // of all schemas
+	bytes int // of all types, see Type.size
 }
 
 // entry is a type with its versions.
@@ -36,7 +36,7 @@ func Compile(types []Type) (*Catalogue, error) {
 	var errs []error
 	seen := map[[2]string]bool{}
 	for _, t := range types {
-		t = t.normal()
+		t = t.Normal()
 		key := [2]string{t.Name, t.Version}
 		if seen[key] {
 			errs = append(errs, &Error{Type: t.Name, Version: t.Version, Detail: "is there twice with the same schema_version"})
@@ -59,7 +59,7 @@ func Compile(types []Type) (*Catalogue, error) {
 func (c *Catalogue) With(types ...Type) (*Catalogue, error) {
 	next := c.copy()
 	for _, t := range types {
-		if err := next.put(t.normal()); err != nil {
+		if err := next.put(t.Normal()); err != nil {
 			return nil, err
 		}
 	}
@@ -77,7 +77,7 @@ func (c *Catalogue) Without(name, only string) (_ *Catalogue, ok bool) {
 	kept := &entry{versions: map[string]version{}}
 	for v, t := range old.versions {
 		if only == "" || v == only {
-			next.bytes -= len(t.Schema)
+			next.bytes -= t.size()
 		} else {
 			kept.versions[v] = t
 			kept.order = append(kept.order, v)
@@ -133,9 +133,9 @@ func (c *Catalogue) put(t Type) error {
 	} else if len(c.types) == MaxTypes {
 		return bad("", "is one too many: a catalogue has at most %d types", MaxTypes)
 	}
-	c.bytes += len(v.Schema) - len(e.versions[t.Version].Schema)
+	c.bytes += v.size() - e.versions[t.Version].size()
 	if c.bytes > MaxTotal {
-		return bad("schema", "makes all schemas together larger than %d bytes", MaxTotal)
+		return bad("", "is too large: all types together may have %d bytes", MaxTotal)
 	}
 	e.versions[t.Version] = v
 	if len(e.versions) > MaxVersions {

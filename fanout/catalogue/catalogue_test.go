@@ -232,7 +232,7 @@ func TestLimits(t *testing.T) {
 	for ; err == nil; n++ {
 		c, err = c.With(typ(fmt.Sprintf("t%d", n), "", large))
 	}
-	if n-1 != MaxTotal/len(large) || !strings.Contains(err.Error(), "all schemas together") {
+	if n-1 != MaxTotal/len(large) || !strings.Contains(err.Error(), "all types together") {
 		t.Errorf("%d large schemas, then %v", n-1, err)
 	}
 }
@@ -267,7 +267,7 @@ func TestWithAndWithout(t *testing.T) {
 		t.Error("-want +got:\n" + diff)
 	}
 	if fourth.bytes != 0 {
-		t.Errorf("%d bytes of schemas, want none", fourth.bytes)
+		t.Errorf("%d bytes, want none", fourth.bytes)
 	}
 	if _, ok := fourth.Without("a", ""); ok {
 		t.Error("a was taken out twice")

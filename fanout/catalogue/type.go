@@ -17,7 +17,7 @@ const (
 	MaxVersions    = 50   // of one name
 	MaxSchema      = 64 << 10
 	MaxExample     = 64 << 10
-	MaxTotal       = 8 << 20 // all schemas together: compiled, they take many times that
+	MaxTotal       = 8 << 20 // of all types: compiled, schemas take many times that
 	MaxDescription = 2000
 	MaxGroup       = 64
 	MaxVersion     = 64
@@ -58,8 +58,8 @@ func (e *Error) Error() string {
 	return where + ": " + e.Detail
 }
 
-// normal is t with its defaults filled in.
-func (t Type) normal() Type {
+// Normal is t with its defaults filled in.
+func (t Type) Normal() Type {
 	t.Version = cmp.Or(t.Version, DefaultVersion)
 	if string(t.Schema) == "null" {
 		t.Schema = nil
@@ -68,6 +68,11 @@ func (t Type) normal() Type {
 		t.Example = nil
 	}
 	return t
+}
+
+// size is what t counts for [MaxTotal].
+func (t Type) size() int {
+	return len(t.Description) + len(t.Schema) + len(t.Example)
 }
 
 // check looks at all but schema and example.
