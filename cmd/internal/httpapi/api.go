@@ -38,6 +38,7 @@ func newHandler(o Options, socket bool) http.Handler {
 	a.cursors()
 	a.tokens()
 	a.auditLog()
+	a.aliases()
 	a.describeProblems()
 	health(mux, o, socket)
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) { notRouted(mux, w, r) })

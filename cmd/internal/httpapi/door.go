@@ -20,6 +20,7 @@ type access struct {
 	scope    Scope // that the token needs
 	operator bool  // only operators' tokens, though an organization's may have the scope
 	gated    bool  // part of what a plan without outgoing webhooks lacks
+	tenant   bool  // about the organization of the token: there is none in the path
 }
 
 // door lets a request in or refuses it, before anything of it is looked at, in
@@ -30,6 +31,9 @@ func (a *api) door(r route) func(huma.Context, func(huma.Context)) {
 	return func(ctx huma.Context, next func(huma.Context)) {
 		org := ctx.Param("org")
 		caller, p := a.identify(ctx)
+		if r.tenant {
+			org = caller.Org
+		}
 		if p == nil {
 			p = a.admit(ctx, r, caller, org)
 		}
@@ -89,6 +93,9 @@ func (a *api) admit(ctx huma.Context, r route, c Caller, org string) huma.Status
 	if !Allows(c.Scopes, r.scope) {
 		return newProblem(http.StatusForbidden, "the token lacks the scope "+string(r.scope))
 	}
+	if r.tenant && c.Operator() {
+		return noTenant()
+	}
 	if org == "" {
 		org = c.Org
 	}
@@ -108,6 +115,14 @@ func (a *api) admit(ctx huma.Context, r route, c Caller, org string) huma.Status
 
 func unauthorized(detail string) huma.StatusError {
 	return &withHeader{newProblem(http.StatusUnauthorized, detail), "WWW-Authenticate", `Bearer realm="grapnel"`}
+}
+
+// noTenant is what an operator is told where the organization comes from the token.
+func noTenant() *Problem {
+	p := newProblem(http.StatusUnprocessableEntity, "this path is about the organization of the token, and an operator has none")
+	p.Errors = []FieldError{{Location: "header.Authorization",
+		Message: "send a token of an organization, or use the paths below " + base + "/orgs/{org}"}}
+	return p
 }
 
 func noOrg(org string) *Problem {
