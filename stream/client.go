@@ -86,6 +86,9 @@ type Client struct {
 	state atomic.Pointer[state]
 	link  atomic.Pointer[link]
 
+	doctor   chan struct{} // wakes examine
+	findings atomic.Pointer[[]Finding]
+
 	notify  sync.Mutex // callbacks are called one at a time, in order
 	onState []func(bool)
 
@@ -133,6 +136,7 @@ func Connect(ctx context.Context, o Options) (*Client, error) {
 		log:     o.Log,
 		batches: make(chan struct{}, maxBatchesInFlight),
 		kick:    make(chan struct{}, 1),
+		doctor:  make(chan struct{}, 1),
 	}
 	c.state.Store(&state{why: errAway})
 	c.link.Store(newLink())
@@ -161,6 +165,9 @@ func Connect(ctx context.Context, o Options) (*Client, error) {
 	c.stop = stop
 	c.settle(ctx)
 	c.done.Go(func() { c.watch(watching) })
+	if o.Server == nil {
+		c.done.Go(func() { c.examine(watching) })
+	}
 	return c, nil
 }
 
@@ -211,9 +218,11 @@ func (c *Client) OnState(f func(connected bool)) {
 // changed says that the connection is another, or that wake-ups were lost.
 func (c *Client) changed() {
 	c.epoch.Add(1)
-	select {
-	case c.kick <- struct{}{}:
-	default:
+	for _, waker := range []chan struct{}{c.kick, c.doctor} {
+		select {
+		case waker <- struct{}{}:
+		default:
+		}
 	}
 }
 
@@ -249,11 +258,7 @@ func (c *Client) settle(ctx context.Context) {
 	c.state.Store(now)
 	switch {
 	case now.usable && !was.usable:
-		v := c.nc.ConnectedServerVersion()
-		c.log.Info("broker is there", "address", c.address(), "version", v)
-		if olderThan(v, goodVersion) {
-			c.log.Warn("NATS server is old and has known faults", "version", v, "advised", goodVersion)
-		}
+		c.log.Info("broker is there", "address", c.address(), "version", c.nc.ConnectedServerVersion())
 	case !now.usable && (was.usable || was.why.Error() != now.why.Error()) && ctx.Err() == nil:
 		c.log.Error("broker cannot be used", "error", now.why)
 	}

@@ -15,6 +15,9 @@ const (
 	maxWakeBytes = 64 << 20
 )
 
+// advisories are what the server says of streams that come and go.
+const advisories = "$JS.EVENT.ADVISORY.STREAM."
+
 // Wake is the hint that an organization's stream has something new. It may
 // come before the message can be read, twice, or never.
 type Wake struct {
@@ -66,10 +69,9 @@ func (c *Client) subscribed() {
 // OnStream calls f when an organization's stream was created or deleted, by
 // whomever. Like wake-ups, it is a hint that may get lost.
 func (c *Client) OnStream(f func(org string, created bool)) error {
-	const advisory = "$JS.EVENT.ADVISORY.STREAM."
 	for _, what := range []string{"CREATED.", "DELETED."} {
-		_, err := c.nc.Subscribe(advisory+what+"*", func(m *nats.Msg) {
-			name, _ := strings.CutPrefix(m.Subject, advisory+what)
+		_, err := c.nc.Subscribe(advisories+what+"*", func(m *nats.Msg) {
+			name, _ := strings.CutPrefix(m.Subject, advisories+what)
 			org, ok := c.names.Org(name)
 			if !ok {
 				return
