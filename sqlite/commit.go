@@ -139,6 +139,7 @@ func (t *txn) commit(o *orgState, p fanout.Plan, known []earlier) ([]fanout.Writ
 	written := make([]fanout.Written, len(p.Events))
 	last, fresh, duplicates := t.chain(o), int64(0), int64(p.Duplicates)
 	prevs := make([]int64, len(p.Events))
+	open := o.segment
 	for i := range p.Events {
 		var k earlier
 		if known != nil {
@@ -153,6 +154,11 @@ func (t *txn) commit(o *orgState, p fanout.Plan, known []earlier) ([]fanout.Writ
 			last = t.next
 			t.next++
 			fresh++
+			if open.add(&p.Events[i]); (o.events+fresh)%t.s.o.segment == 0 {
+				if err := t.cut(o, &open, last); err != nil {
+					return nil, fmt.Errorf("cut segment: %w", err)
+				}
+			}
 		case k.same:
 			written[i].Event = k.event
 		default:
@@ -162,18 +168,11 @@ func (t *txn) commit(o *orgState, p fanout.Plan, known []earlier) ([]fanout.Writ
 	if err := t.move(o, p, last, fresh, duplicates); err != nil {
 		return nil, err
 	}
-	if err := t.insertEvents(o, p, known, written, prevs); err != nil {
-		return nil, fmt.Errorf("insert events: %w", err)
-	}
-	if err := t.insertDeliveries(o, p, known, written); err != nil {
-		return nil, fmt.Errorf("insert deliveries: %w", err)
-	}
-	if err := t.exceptions(o, p); err != nil {
-		return nil, err
-	}
 	if fresh > 0 {
 		t.after = append(t.after, func() {
-			o.lastEvent = last
+			open.to = nil // is the plan's
+			o.lastEvent, o.segment = last, open
+			o.events += fresh
 			t.s.keys.add(func(yield func(keyed) bool) {
 				for i := range written {
 					if known == nil || known[i].event == 0 {
@@ -184,6 +183,15 @@ func (t *txn) commit(o *orgState, p fanout.Plan, known []earlier) ([]fanout.Writ
 				}
 			})
 		})
+	}
+	if err := t.insertEvents(o, p, known, written, prevs); err != nil {
+		return nil, fmt.Errorf("insert events: %w", err)
+	}
+	if err := t.insertDeliveries(o, p, known, written); err != nil {
+		return nil, fmt.Errorf("insert deliveries: %w", err)
+	}
+	if err := t.exceptions(o, p); err != nil {
+		return nil, err
 	}
 	return written, nil
 }
@@ -265,6 +273,7 @@ func (t *txn) insertDeliveries(o *orgState, p fanout.Plan, known []earlier, writ
 			if found, err := t.c.one(make(row, 1), "SELECT 1 FROM events WHERE id=?", known[i].event); err != nil || !found {
 				return cmp.Or(err, errForgotten)
 			}
+			before := made
 			for _, endpoint := range p.Events[i].Endpoints {
 				n, err := t.c.exec("INSERT OR IGNORE INTO deliveries(event, endpoint, org, state, reason, due, attempts, spent, trigger) VALUES(?,?,?,0,0,0,0,0,0)",
 					known[i].event, endpoint, o.row)
@@ -274,6 +283,11 @@ func (t *txn) insertDeliveries(o *orgState, p fanout.Plan, known []earlier, writ
 				if n > 0 {
 					written[i].Endpoints = append(written[i].Endpoints, endpoint)
 					made++
+				}
+			}
+			if made > before {
+				if err := t.gained(o, known[i].event); err != nil {
+					return err
 				}
 			}
 		}

@@ -152,16 +152,16 @@ func (s *Store) loadCounts() error {
 		deliver.Pending: func(o *orgState, n int64) { o.pending.Store(n) },
 		deliver.Dead:    func(o *orgState, n int64) { o.dead.Store(n) },
 	} {
-		index := "deliveries_pending"
+		index := "deliveries_pending WHERE"
 		if state == deliver.Dead {
-			index = "deliveries_dead"
+			index = "deliveries_failed WHERE state>=2 AND"
 		}
 		err := s.w.c.query(func(r row) error {
 			if o := s.orgRows[r.int(0)]; o != nil {
 				add(o, r.int(1))
 			}
 			return nil
-		}, fmt.Sprintf("SELECT org, count(*) FROM deliveries INDEXED BY %s WHERE state=%d GROUP BY org", index, state))
+		}, fmt.Sprintf("SELECT org, count(*) FROM deliveries INDEXED BY %s state=%d GROUP BY org", index, state))
 		if err != nil {
 			return err
 		}

@@ -16,12 +16,13 @@
 //
 //	rejected, gated, gaps    sequences that made no deliveries, and why
 //	key_runs, key_chunks     from an event's ID to its number
+//	segments                 what lies in 512 events of an org, for lists
 //
 // Events and deliveries are only ever appended at the right edge of their
 // trees: numbers ascend, and the event comes first in every key. There is no
 // index by endpoint, since each insert would touch a page of it for each
 // endpoint. Two partial indexes hold the few rows that somebody looks for:
-// the pending ones, by when they are due, and the dead ones, by org. Each event knows how far
+// the pending ones, by when they are due, and the dead and cancelled ones, by org. Each event knows how far
 // back the org's event before it lies, so that one org's newest events can be listed without an index
 // by org.
 //

@@ -3,12 +3,14 @@ package sqlite
 import (
 	"context"
 	"database/sql"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"math"
 	"time"
 
 	"github.com/grapnel-hooks/grapnel/deliver"
+	"github.com/grapnel-hooks/grapnel/fanout"
 	"github.com/grapnel-hooks/grapnel/stream"
 )
 
@@ -16,19 +18,22 @@ import (
 const MaxPage = 250
 
 // Bounds of the work for one page. A page that hits one is short, perhaps
-// empty, and has a cursor to go on from.
+// empty, and has a cursor to go on from. No single statement is long: it would
+// keep the write-ahead log from being folded in.
 const (
-	pageEvents = 20_000  // events looked at
-	pageRows   = 200_000 // deliveries looked at
-	firstStep  = 32      // events looked at by the first query
-	lastStep   = 512     // and by one of many
+	defaultLook = 20 * time.Millisecond // of looking for what belongs on the page
+	firstStep   = 32                    // events looked at by the first query
+	lastStep    = 512                   // and by one of many
+	rowsStep    = 4096                  // deliveries looked at by one query
+	indexStep   = 10_000                // entries of an index passed over by one query
+	pendingScan = 150_000               // so many pending ones are looked through for each page
 )
 
 // Filter says which deliveries a list holds. Zero fields let all through.
 type Filter struct {
 	Endpoint string    // ep_…
 	Event    stream.ID // of one event
-	Type     string    // of the event, exact
+	Type     string    // of the event: exact, "*" or "invoice.*", see [fanout.CheckPattern]
 	State    *deliver.State
 	Since    time.Time // when the stream stored the event: at this time or later
 	Until    time.Time // before this time
@@ -36,14 +41,21 @@ type Filter struct {
 
 // list is one request for a page, resolved.
 type list struct {
-	s        *Store
-	o        *orgState
-	f        Filter
-	endpoint int64 // 0: any
-	limit    int
-	after    deliver.Key // what comes behind it: earlier events, or the same and a higher endpoint
-	found    []deliver.Delivery
-	next     deliver.Key // where the next page goes on; zero: nowhere
+	s            *Store
+	o            *orgState
+	f            Filter
+	endpoint     int64 // 0: any
+	typeHash     uint64
+	endpointHash uint64
+	limit        int
+	low          int64       // the first event that retention has not looked at
+	oldest       int64       // events before this one were fanned out too early for Since
+	after        deliver.Key // what comes behind it: earlier events, or the same and a higher endpoint
+	deadline     time.Time
+	looked       bool // at something: then the page may end at its deadline
+
+	found []deliver.Key
+	next  deliver.Key // where the next page goes on; zero: nowhere
 }
 
 // ListDeliveries lists the org's deliveries, those of the newest events first,
@@ -51,17 +63,19 @@ type list struct {
 //
 // after is zero for the first page, and what the page before returned as next for
 // the following ones; a zero next is the end. A page with a next can be short or
-// empty: its search went as far as one page may.
+// empty: it is looked for during some 20 ms and no longer.
 //
-// Pending and dead ones are found by their indexes. Others are found by walking
-// back from event to event of the org, so what has nothing to do with the org costs nothing;
-// a narrow filter on a long history takes several pages.
+// Pending, dead and cancelled ones are found by their indexes; pending ones
+// only while there are fewer than 150,000 of all orgs. Others are
+// found by walking back from event to event of the org, passing over whole segments that
+// cannot hold what is looked for: what has nothing to do with the org or the
+// filter costs next to nothing.
 func (s *Store) ListDeliveries(ctx context.Context, org string, f Filter, limit int, after deliver.Key) (found []deliver.Delivery, next deliver.Key, err error) {
 	o, err := s.find(org)
 	if err != nil {
 		return nil, deliver.Key{}, err
 	}
-	l := &list{s: s, o: o, f: f, limit: min(max(limit, 1), MaxPage), after: after}
+	l := &list{s: s, o: o, f: f, limit: min(max(limit, 1), MaxPage), after: after, deadline: time.Now().Add(s.o.look)}
 	if after == (deliver.Key{}) {
 		l.after = newest
 	}
@@ -70,22 +84,70 @@ func (s *Store) ListDeliveries(ctx context.Context, org string, f Filter, limit 
 			return nil, deliver.Key{}, err
 		}
 	}
-	switch {
-	case f.Event != stream.ID{}:
-		err = l.byEvent()
-	case f.State != nil && *f.State == deliver.Dead:
-		err = l.byIndex("deliveries_dead", deliver.Dead)
-	case f.State != nil && *f.State == deliver.Pending:
-		if o.pending.Load() > 0 {
-			err = l.byIndex("deliveries_pending", deliver.Pending)
-		}
-	default:
-		err = l.walk(ctx)
+	if err = l.run(ctx); err == nil {
+		found, err = l.read()
 	}
 	if err != nil {
 		return nil, deliver.Key{}, fmt.Errorf("list deliveries of %s: %w", org, err)
 	}
-	return l.found, l.next, nil
+	return found, l.next, nil
+}
+
+// run finds the keys of the page.
+func (l *list) run(ctx context.Context) error {
+	if l.f.Event != (stream.ID{}) {
+		return l.byEvent()
+	}
+	l.typeHash, l.endpointHash = hashPattern(l.f.Type), spread(uint64(l.endpoint))
+	var err error
+	if l.low, err = l.s.retained(); err != nil {
+		return err
+	}
+	if l.oldest, err = l.s.fannedSince(l.f.Since); err != nil {
+		return err
+	}
+	state := l.f.State
+	switch {
+	case state == nil:
+		return l.walk(ctx)
+	case *state == deliver.Dead || *state == deliver.Cancelled:
+		return l.byIndex(ctx)
+	case *state != deliver.Pending:
+		return l.walk(ctx)
+	case l.o.pending.Load() == 0:
+		return nil
+	case l.s.pending() > l.s.o.pendingScan:
+		return l.walk(ctx)
+	default:
+		return l.byPending(ctx)
+	}
+}
+
+// pending is how many deliveries of all orgs are pending.
+func (s *Store) pending() (n int64) {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	for _, o := range s.orgs {
+		n += o.pending.Load()
+	}
+	return n
+}
+
+// over reports whether the page ends here: it is full, it was looked for long
+// enough, or nobody waits for it any more. Each page looks at something.
+func (l *list) over(ctx context.Context) bool {
+	return ctx.Err() != nil || l.looked && (len(l.found) == l.limit || !time.Now().Before(l.deadline))
+}
+
+// take puts a delivery on the page. It returns false when the page is full
+// already; then there is more.
+func (l *list) take(k deliver.Key) bool {
+	if len(l.found) == l.limit {
+		l.next = l.found[l.limit-1]
+		return false
+	}
+	l.found = append(l.found, k)
+	return true
 }
 
 // newest is before the first delivery of a list.
@@ -116,46 +178,42 @@ func scanDelivery(rows interface{ Scan(...any) error }, org string) (deliver.Del
 	return d, err
 }
 
-// add reads deliveries into the page until it is full, and says whether it is.
-// When it is, there was one more.
-func (l *list) add(query string, args ...any) (full bool, err error) {
-	rows, err := l.s.readDB.QueryContext(background, query, args...)
+// read reads what was found, in its order. What has left its state meanwhile is
+// left out. CROSS keeps the keys outside.
+func (l *list) read() ([]deliver.Delivery, error) {
+	if len(l.found) == 0 {
+		return nil, nil
+	}
+	pairs := make([][2]int64, len(l.found))
+	for i, k := range l.found {
+		pairs[i] = [2]int64{k.Event, k.Endpoint}
+	}
+	keys, err := json.Marshal(pairs)
 	if err != nil {
-		return false, err
+		return nil, err
 	}
-	defer rows.Close()
-	for rows.Next() {
-		if len(l.found) == l.limit {
-			last := l.found[l.limit-1]
-			l.next = last.Key
-			return true, nil
+	found := make([]deliver.Delivery, 0, len(l.found))
+	err = l.s.read(func(scan func(...any) error) error {
+		d, err := scanDelivery(scanner(scan), l.o.org.ID)
+		if err == nil && (l.f.State == nil || d.State == *l.f.State) {
+			found = append(found, d)
 		}
-		d, err := scanDelivery(rows, l.o.org.ID)
-		if err != nil {
-			return false, err
-		}
-		l.found = append(l.found, d)
-	}
-	return false, rows.Err()
+		return err
+	}, `SELECT `+deliveryColumns+` FROM json_each(?) j
+		CROSS JOIN deliveries d ON d.event=j.value->>0 AND d.endpoint=j.value->>1
+		CROSS JOIN events e ON e.id=d.event CROSS JOIN endpoints p ON p.id=d.endpoint WHERE d.org=?`, string(keys), l.o.row)
+	return found, err
 }
 
-// where is the part of a query that the filter asks of events e and deliveries
-// d, beside the state.
-func (l *list) where() (string, []any) {
-	clause, args := "", []any(nil)
-	if l.endpoint != 0 {
-		clause, args = clause+" AND d.endpoint=?", append(args, l.endpoint)
-	}
-	if l.f.Type != "" {
-		clause, args = clause+" AND e.type=?", append(args, l.f.Type)
-	}
-	if !l.f.Since.IsZero() {
-		clause, args = clause+" AND e.stored>=?", append(args, toMillis(l.f.Since))
-	}
-	if !l.f.Until.IsZero() {
-		clause, args = clause+" AND e.stored<?", append(args, toMillis(l.f.Until))
-	}
-	return clause, args
+type scanner func(...any) error
+
+func (s scanner) Scan(dst ...any) error { return s(dst...) }
+
+// wants reports whether the filter lets an event through.
+func (l *list) wants(typ string, stored int64) bool {
+	return (l.f.Type == "" || fanout.MatchType(l.f.Type, typ)) &&
+		(l.f.Since.IsZero() || stored >= toMillis(l.f.Since)) &&
+		(l.f.Until.IsZero() || stored < toMillis(l.f.Until))
 }
 
 // byEvent lists the deliveries of one event.
@@ -164,171 +222,40 @@ func (l *list) byEvent() error {
 	if err != nil || place == nil || place.Event > l.after.Event {
 		return err
 	}
-	clause, args := l.where()
-	args = append([]any{place.Event, l.o.row}, args...)
-	if l.f.State != nil {
-		clause, args = clause+" AND d.state=?", append(args, int(*l.f.State))
+	var typ string
+	var stored int64
+	err = l.s.readDB.QueryRowContext(background, "SELECT type, stored FROM events WHERE id=? AND org=?", place.Event, l.o.row).Scan(&typ, &stored)
+	if errors.Is(err, sql.ErrNoRows) || err == nil && !l.wants(typ, stored) {
+		return nil // gone this moment, or not asked for
 	}
+	if err != nil {
+		return err
+	}
+	after := int64(0)
 	if l.after.Event == place.Event {
-		clause, args = clause+" AND d.endpoint>?", append(args, l.after.Endpoint)
+		after = l.after.Endpoint
 	}
-	_, err = l.add(`SELECT `+deliveryColumns+` FROM deliveries d JOIN events e ON e.id=d.event JOIN endpoints p ON p.id=d.endpoint
-		WHERE d.event=? AND d.org=?`+clause+` ORDER BY d.endpoint LIMIT ?`, append(args, l.limit+1)...)
+	clause, args := "", []any{place.Event, l.o.row, after}
+	if l.endpoint != 0 {
+		clause, args = clause+" AND endpoint=?", append(args, l.endpoint)
+	}
+	if l.f.State != nil {
+		clause, args = clause+" AND state=?", append(args, int(*l.f.State))
+	}
+	_, err = l.keys(`SELECT event, endpoint FROM deliveries WHERE event=? AND org=? AND endpoint>?`+clause+` ORDER BY endpoint LIMIT ?`,
+		append(args, l.limit+1)...)
 	return err
 }
 
-// byIndex lists pending or dead deliveries. The keys are sorted first, within
-// the index; only as many rows as a page may look at are then filtered.
-func (l *list) byIndex(index string, state deliver.State) error {
-	clause, args := l.where()
-	look := pageEvents
-	if clause == "" {
-		look = l.limit + 1
-	}
-	keys := `SELECT event, endpoint FROM deliveries INDEXED BY ` + index + fmt.Sprintf(` WHERE state=%d`, state) +
-		` AND org=? AND event<=? AND NOT (event=? AND endpoint<=?) ORDER BY event DESC, endpoint LIMIT ?`
-	first := []any{l.o.row, l.after.Event, l.after.Event, l.after.Endpoint, look}
-	full, err := l.add(`SELECT `+deliveryColumns+` FROM (`+keys+`) k CROSS JOIN deliveries d ON d.event=k.event AND d.endpoint=k.endpoint
-		JOIN events e ON e.id=d.event JOIN endpoints p ON p.id=d.endpoint WHERE true`+clause+` ORDER BY d.event DESC, d.endpoint LIMIT ?`,
-		append(append(first, args...), l.limit+1)...)
-	if err != nil || full {
+// keys takes the keys that a query finds, and says whether the page is full.
+func (l *list) keys(query string, args ...any) (full bool, err error) {
+	err = l.s.read(func(scan func(...any) error) error {
+		var k deliver.Key
+		err := scan(&k.Event, &k.Endpoint)
+		full = full || !l.take(k)
 		return err
-	}
-	var end deliver.Key // of what was looked at, when that was not all
-	err = l.s.readDB.QueryRowContext(background, `SELECT event, endpoint FROM (`+keys+`) LIMIT 1 OFFSET ?`, append(first, look-1)...).Scan(&end.Event, &end.Endpoint)
-	switch {
-	case errors.Is(err, sql.ErrNoRows):
-		return nil
-	case err != nil:
-		return err
-	}
-	l.next = end
-	return nil
-}
-
-// step is some events of the org, newest first.
-type step struct {
-	events []int64
-	next   int64 // the event after them; 0: none
-	seen   int   // events looked at
-	older  bool  // all further ones are older than Since
-}
-
-// walk lists deliveries along the chain of the org's events.
-func (l *list) walk(ctx context.Context) error {
-	low, err := l.s.retained()
-	if err != nil {
-		return err
-	}
-	next := l.after.Event
-	if l.after == newest {
-		if err := l.s.readDB.QueryRowContext(background, "SELECT last_event FROM cursors WHERE org=?", l.o.row).Scan(&next); err != nil {
-			return err
-		}
-	}
-	for seen, rows, size := 0, 0, firstStep; next > 0; size = min(2*size, lastStep) {
-		st, err := l.step(next, low, size)
-		if err != nil {
-			return err
-		}
-		if len(st.events) > 0 {
-			n, full, err := l.deliveriesOf(st.events)
-			if err != nil || full {
-				return err
-			}
-			rows += n
-		}
-		if next = st.next; st.older {
-			return nil
-		}
-		if seen += st.seen; next > 0 && (seen >= pageEvents || rows >= pageRows || ctx.Err() != nil) {
-			l.next = deliver.Key{Event: next}
-			return ctx.Err()
-		}
-	}
-	return nil
-}
-
-// step reads up to size events from the one given on. Down to low, where
-// retention has not been yet, each event says where the one before it is. Below,
-// that one may be gone, and what is left is searched for the org's.
-func (l *list) step(from, low int64, size int) (step, error) {
-	query := `WITH RECURSIVE chain(id, prev, type, stored, fanned, n) AS (
-			SELECT id, prev, type, stored, fanned, 1 FROM events WHERE id=?1 AND org=?2
-			UNION ALL
-			SELECT e.id, e.prev, e.type, e.stored, e.fanned, n+1 FROM chain c JOIN events e ON e.id = c.id - c.prev
-				WHERE c.prev > 0 AND e.id >= ?3 AND n < ?4)
-		SELECT id, prev, type, stored, fanned, 1 FROM chain`
-	if from < low {
-		query = `SELECT id, 0, type, stored, fanned, org=?2 FROM events WHERE id <= ?1 AND id < ?3 ORDER BY id DESC LIMIT ?4`
-	}
-	rows, err := l.s.readDB.QueryContext(background, query, from, l.o.row, low, size)
-	if err != nil {
-		return step{}, err
-	}
-	defer rows.Close()
-	var st step
-	st.next = min(from, low) - 1 // when the chain has no more
-	for rows.Next() {
-		var id, prev, stored, fanned int64
-		var typ string
-		var own bool
-		if err := rows.Scan(&id, &prev, &typ, &stored, &fanned, &own); err != nil {
-			return step{}, err
-		}
-		st.seen++
-		switch {
-		case from < low:
-			st.next = id - 1
-		case prev > 0:
-			st.next = id - prev
-		default:
-			st.next = 0 // the org's first
-		}
-		if own && l.wants(typ, stored) {
-			st.events = append(st.events, id)
-		}
-		if own && !l.f.Since.IsZero() && stored+fanned < toMillis(l.f.Since)-clockSkew {
-			st.older = true
-		}
-	}
-	if from < low && st.seen < size {
-		st.next = 0
-	}
-	if from >= low && st.seen == 0 {
-		st.next = low - 1 // the event is gone: so are all between
-	}
-	return st, rows.Err()
-}
-
-// clockSkew is how far, in ms, the clock of the stream may be ahead of ours
-// before a list with Since can miss something.
-const clockSkew = 60_000
-
-func (l *list) wants(typ string, stored int64) bool {
-	return (l.f.Type == "" || l.f.Type == typ) &&
-		(l.f.Since.IsZero() || stored >= toMillis(l.f.Since)) &&
-		(l.f.Until.IsZero() || stored < toMillis(l.f.Until))
-}
-
-// deliveriesOf adds those deliveries of events, in their order, that the filter lets
-// through. The order is that of the join: CROSS keeps the events outside.
-func (l *list) deliveriesOf(events []int64) (n int, full bool, err error) {
-	clause, args := "", []any{numbers(events), l.o.row, l.after.Event, l.after.Endpoint}
-	if l.endpoint != 0 {
-		clause, args = clause+" AND d.endpoint=?", append(args, l.endpoint)
-	}
-	if l.f.State != nil {
-		clause, args = clause+" AND d.state=?", append(args, int(*l.f.State))
-		err := l.s.readDB.QueryRowContext(background, "SELECT count(*) FROM json_each(?) j CROSS JOIN deliveries d ON d.event=j.value", numbers(events)).Scan(&n)
-		if err != nil {
-			return 0, false, err
-		}
-	}
-	full, err = l.add(`SELECT `+deliveryColumns+` FROM json_each(?) j CROSS JOIN deliveries d ON d.event=j.value
-		CROSS JOIN events e ON e.id=d.event CROSS JOIN endpoints p ON p.id=d.endpoint
-		WHERE d.org=? AND NOT (d.event=? AND d.endpoint<=?)`+clause+` LIMIT ?`, append(args, l.limit-len(l.found)+1)...)
-	return n, full, err
+	}, query, args...)
+	return full, err
 }
 
 // retained is the first event that retention has not looked at.
@@ -336,4 +263,38 @@ func (s *Store) retained() (int64, error) {
 	var event int64
 	err := s.readDB.QueryRowContext(background, "SELECT event+1 FROM retention WHERE id=1").Scan(&event)
 	return event, err
+}
+
+// clockSkew is how far, in ms, clocks may go back, and that of the stream be
+// ahead of ours, before a list with Since can miss something.
+const clockSkew = 60_000
+
+// fannedSince is the first event that was fanned out at that time or later, or
+// one a little before it; 1 for the zero time. Numbers ascend in the order of
+// time, so it is searched for by halves.
+func (s *Store) fannedSince(since time.Time) (int64, error) {
+	if since.IsZero() {
+		return 1, nil
+	}
+	var low, high int64
+	err := s.readDB.QueryRowContext(background, "SELECT ifnull((SELECT min(id) FROM events), 1), ifnull((SELECT max(id) FROM events), 0)+1").Scan(&low, &high)
+	if err != nil {
+		return 0, err
+	}
+	for low < high {
+		middle := low + (high-low)/2
+		var id, fanned int64 // of the first event from there on
+		err := s.readDB.QueryRowContext(background, "SELECT id, stored+fanned FROM events WHERE id>=? ORDER BY id LIMIT 1", middle).Scan(&id, &fanned)
+		switch {
+		case errors.Is(err, sql.ErrNoRows):
+			high = middle // those are gone, or were never there
+		case err != nil:
+			return 0, err
+		case fanned < toMillis(since)-clockSkew:
+			low = id + 1
+		default:
+			high = middle
+		}
+	}
+	return low, nil
 }

@@ -2,6 +2,7 @@ package sqlite
 
 import (
 	"cmp"
+	"context"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -41,10 +42,24 @@ func all(t *testing.T, s *Store, org string, f Filter, limit int) (list []delive
 }
 
 // Lists show what a plain filter over all deliveries would, in order, for each
-// kind of filter, before and after retention has made holes.
+// kind of filter, on pages of any size and however little one page may look at,
+// before and after retention has made holes, and after a restart.
 func TestListDeliveries(t *testing.T) {
+	for name, c := range map[string]struct {
+		look  time.Duration
+		limit int
+	}{
+		"long looks":  {time.Minute, 17},
+		"short looks": {time.Nanosecond, MaxPage},
+	} {
+		t.Run(name, func(t *testing.T) { testListDeliveries(t, c.look, c.limit) })
+	}
+}
+
+func testListDeliveries(t *testing.T, look time.Duration, limit int) {
 	c := newClock()
-	s := open(t, Options{Dir: t.TempDir(), Clock: c.read, runSize: 100, Synchronous: "NORMAL"})
+	o := Options{Dir: t.TempDir(), Clock: c.read, runSize: 100, segment: 8, look: look, Synchronous: "NORMAL"}
+	s := open(t, o)
 	rng := rand.New(rand.NewPCG(1, 2))
 	walkers := []*walker{newWalker(t, s, "acme", 3), newWalker(t, s, "b", 2), newWalker(t, s, "quiet", 1)}
 	ids := map[int64]string{}
@@ -58,12 +73,17 @@ func TestListDeliveries(t *testing.T) {
 		}
 	}
 	model := map[string][]deliver.Delivery{}
-	types := []string{"invoice.paid", "invoice.void", "lead.won"}
+	types := []string{"invoice.paid", "invoice.void", "invoice", "lead.won"}
 	commit := func(w *walker, n int) {
 		p := w.next(n)
 		for i := range p.Events {
-			p.Events[i].Type = types[rng.IntN(len(types))]
-			p.Events[i].Endpoints = w.endpoints[rng.IntN(len(w.endpoints)):]
+			ev := &p.Events[i]
+			ev.Type = types[rng.IntN(len(types))]
+			ev.Endpoints = w.endpoints[rng.IntN(len(w.endpoints)):]
+			ev.Stored = ev.Stored.Add(-time.Duration(rng.IntN(3)) * time.Hour) // some waited for fan-out
+			if rng.IntN(60) == 0 {
+				ev.Type = "rare.one"
+			}
 		}
 		for i, ev := range w.commit(p) {
 			for _, endpoint := range ev.Endpoints {
@@ -72,8 +92,12 @@ func TestListDeliveries(t *testing.T) {
 					EventID: p.Events[i].ID, Type: p.Events[i].Type, Seq: p.Events[i].Seq,
 					Stored: p.Events[i].Stored, FannedOut: c.read(),
 				}
-				d.State = []deliver.State{deliver.Pending, deliver.Pending, deliver.Delivered, deliver.Delivered, deliver.Delivered, deliver.Dead}[rng.IntN(6)]
-				if d.State != deliver.Pending {
+				d.State = []deliver.State{deliver.Pending, deliver.Pending, deliver.Delivered, deliver.Delivered, deliver.Delivered, deliver.Dead, deliver.Cancelled}[rng.IntN(7)]
+				switch d.State {
+				case deliver.Pending:
+				case deliver.Cancelled:
+					cancelRow(t, s, d.Key)
+				default:
 					d.Attempts = 1
 					r := c.outcome(d.Key, 1, d.State)
 					r.Payload = nil
@@ -88,7 +112,7 @@ func TestListDeliveries(t *testing.T) {
 		w.flush()
 	}
 	commit(walkers[2], 3)
-	for range 30 {
+	for range 14 {
 		commit(walkers[0], 1+rng.IntN(30))
 		commit(walkers[1], 1+rng.IntN(10))
 		c.add(time.Hour)
@@ -98,62 +122,137 @@ func TestListDeliveries(t *testing.T) {
 			return cmp.Or(cmp.Compare(b.Key.Event, a.Key.Event), cmp.Compare(a.Key.Endpoint, b.Key.Endpoint))
 		})
 	}
-	state := func(s deliver.State) *deliver.State { return &s }
-	since, until := c.read().Add(-20*time.Hour), c.read().Add(-10*time.Hour)
-	filters := map[string]Filter{
-		"all":            {},
-		"endpoint":       {Endpoint: ids[2]},
-		"type":           {Type: "lead.won"},
-		"pending":        {State: state(deliver.Pending)},
-		"dead":           {State: state(deliver.Dead)},
-		"delivered":      {State: state(deliver.Delivered)},
-		"cancelled":      {State: state(deliver.Cancelled)},
-		"since":          {Since: since},
-		"until":          {Until: until},
-		"event":          {Event: walkers[0].id(100)},
-		"event, state":   {Event: walkers[0].id(100), State: state(deliver.Delivered)},
-		"unknown event":  {Event: walkers[0].id(-1)},
-		"much":           {Endpoint: ids[1], Type: "invoice.paid", State: state(deliver.Dead), Since: since, Until: c.read()},
-		"much, by chain": {Endpoint: ids[3], Type: "invoice.void", State: state(deliver.Delivered), Since: since, Until: until},
-	}
-	check := func(t *testing.T) {
-		for name, f := range filters {
-			for _, w := range walkers {
-				var want []deliver.Delivery
-				foreign := f.Endpoint != "" && w.org != "acme"
-				for _, d := range model[w.org] {
-					if (f.Endpoint == "" || f.Endpoint == d.Endpoint) && (f.Type == "" || f.Type == d.Type) &&
-						(f.State == nil || *f.State == d.State) && (f.Event == stream.ID{} || f.Event == d.EventID) &&
-						(f.Since.IsZero() || !d.Stored.Before(f.Since)) && (f.Until.IsZero() || d.Stored.Before(f.Until)) {
-						want = append(want, d)
-					}
+	since, until := c.read().Add(-11*time.Hour), c.read().Add(-5*time.Hour)
+	filters := map[string]Filter{}
+	for _, endpoint := range []string{"", ids[2]} {
+		for _, typ := range []string{"", "invoice", "invoice.*", "rare.one"} {
+			for _, state := range []*deliver.State{nil, ptr(deliver.Pending), ptr(deliver.Delivered), ptr(deliver.Dead), ptr(deliver.Cancelled)} {
+				for i, times := range [][2]time.Time{{}, {since, until}} {
+					f := Filter{Endpoint: endpoint, Type: typ, State: state, Since: times[0], Until: times[1]}
+					filters[fmt.Sprint(endpoint, typ, state, i)] = f
 				}
-				if foreign {
+			}
+		}
+	}
+	filters["since"] = Filter{Since: since}
+	filters["until"] = Filter{Until: until}
+	filters["nothing"] = Filter{Type: "none.at.all"}
+	filters["all"] = Filter{Type: "*"}
+	filters["event"] = Filter{Event: walkers[0].id(100)}
+	filters["event, state"] = Filter{Event: walkers[0].id(100), State: ptr(deliver.Delivered)}
+	filters["event, endpoint"] = Filter{Event: walkers[0].id(100), Endpoint: ids[3]}
+	filters["unknown event"] = Filter{Event: walkers[0].id(-1)}
+	check := func(t *testing.T) {
+		for _, f := range filters {
+			for _, w := range walkers {
+				if f.Endpoint != "" && w.org != "acme" {
 					if _, _, err := s.ListDeliveries(t.Context(), w.org, f, 10, deliver.Key{}); !errors.Is(err, ErrNotFound) {
-						t.Errorf("%s of %s: %v", name, w.org, err)
+						t.Errorf("%+v of %s: %v", f, w.org, err)
 					}
 					continue
 				}
-				for _, limit := range []int{17, MaxPage} {
-					if diff := gocmp.Diff(want, all(t, s, w.org, f, limit)); diff != "" {
-						t.Fatalf("%s of %s, pages of %d (-want +got):\n%.2000s", name, w.org, limit, diff)
+				var want []deliver.Delivery
+				for _, d := range model[w.org] {
+					if f.holds(d) {
+						want = append(want, d)
 					}
+				}
+				if diff := gocmp.Diff(want, all(t, s, w.org, f, limit)); diff != "" {
+					t.Fatalf("%+v of %s (-want +got):\n%.2000s", f, w.org, diff)
 				}
 			}
 		}
 	}
 	t.Run("whole", check)
+	t.Run("with a large backlog", func(t *testing.T) {
+		s.o.pendingScan = 1
+		check(t)
+		s.o.pendingScan = pendingScan
+	})
 
-	cut := c.read().Add(-15 * time.Hour)
+	cut := c.read().Add(-8 * time.Hour)
 	if _, err := s.Retain(t.Context(), RetainOptions{FinishedBefore: cut, Step: 100}); err != nil {
 		t.Fatal(err)
 	}
 	for org := range model {
 		model[org] = slices.DeleteFunc(model[org], func(d deliver.Delivery) bool {
-			return d.State == deliver.Delivered && d.FannedOut.Before(cut)
+			return (d.State == deliver.Delivered || d.State == deliver.Cancelled) && d.FannedOut.Before(cut)
 		})
 	}
 	t.Run("after retention", check)
+
+	shut(t, s)
+	s = open(t, o)
+	for _, w := range walkers {
+		w.s = s
+		commit(w, 20)
+		slices.SortFunc(model[w.org], func(a, b deliver.Delivery) int {
+			return cmp.Or(cmp.Compare(b.Key.Event, a.Key.Event), cmp.Compare(a.Key.Endpoint, b.Key.Endpoint))
+		})
+	}
+	t.Run("after a restart", check)
+}
+
+// holds is what a filter means.
+func (f Filter) holds(d deliver.Delivery) bool {
+	return (f.Endpoint == "" || f.Endpoint == d.Endpoint) && (f.Type == "" || fanout.MatchType(f.Type, d.Type)) &&
+		(f.State == nil || *f.State == d.State) && (f.Event == stream.ID{} || f.Event == d.EventID) &&
+		(f.Since.IsZero() || !d.Stored.Before(f.Since)) && (f.Until.IsZero() || d.Stored.Before(f.Until))
+}
+
+// cancelRow cancels a pending delivery, as the removal of its endpoint does.
+func cancelRow(t *testing.T, s *Store, k deliver.Key) {
+	t.Helper()
+	err := s.w.do(t.Context(), func(x *txn) error {
+		s.mu.RLock()
+		x.count(s.orgOf(k.Endpoint), -1, 0)
+		s.mu.RUnlock()
+		_, err := x.c.exec("UPDATE deliveries SET state=3 WHERE event=? AND endpoint=?", k.Event, k.Endpoint)
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// A delivery that is made later for an event of a finished segment is found by
+// the filter for its endpoint.
+func TestListFindsWhatAnOldEventGained(t *testing.T) {
+	s := open(t, Options{Dir: t.TempDir(), segment: 4})
+	w := newWalker(t, s, "acme", 1)
+	p := w.next(10)
+	w.commit(p)
+	late := addEndpoint(t, s, "acme")
+	w.refresh()
+	p.From, p.To, p.Version = w.pos, w.pos, w.version
+	for i := range p.Events {
+		if i == 2 || i == 9 { // of a finished segment, and of the open one
+			p.Events[i].Endpoints = []int64{w.endpoints[0], late.Row}
+		}
+	}
+	w.commit(p)
+	var events []int64
+	for _, d := range all(t, s, "acme", Filter{Endpoint: late.ID}, 10) {
+		events = append(events, d.Key.Event)
+	}
+	if diff := gocmp.Diff([]int64{10, 3}, events); diff != "" {
+		t.Errorf("events (-want +got):\n%s", diff)
+	}
+}
+
+// A list ends when nobody waits for it any more.
+func TestListEndsWithItsCaller(t *testing.T) {
+	s := open(t, Options{Dir: t.TempDir()})
+	w := newWalker(t, s, "acme", 1)
+	w.deliverAll(w.commit(w.next(100)))
+	w.flush()
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	for _, f := range []Filter{{}, {State: ptr(deliver.Dead)}, {Type: "lead.won"}} {
+		if _, _, err := s.ListDeliveries(ctx, "acme", f, 10, deliver.Key{}); !errors.Is(err, context.Canceled) {
+			t.Errorf("%+v: %v", f, err)
+		}
+	}
 }
 
 func TestExceptionsAreListedNewestFirst(t *testing.T) {

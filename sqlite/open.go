@@ -65,10 +65,13 @@ type Options struct {
 	Failpoint func(name string)
 
 	// For tests.
-	maxPages int                           // of the database file: a full disk
-	runSize  int                           // events in a run of keys
-	busy     time.Duration                 // see defaultBusy
-	wrap     func(driver.Conn) driver.Conn // of the readers' connections
+	maxPages    int                           // of the database file: a full disk
+	look        time.Duration                 // for what belongs on one page of a list
+	segment     int64                         // events in a segment
+	pendingScan int64                         // pending deliveries that are looked through for a page
+	runSize     int                           // events in a run of keys
+	busy        time.Duration                 // see defaultBusy
+	wrap        func(driver.Conn) driver.Conn // of the readers' connections
 }
 
 func (o *Options) complete() error {
@@ -83,6 +86,15 @@ func (o *Options) complete() error {
 	}
 	if o.busy == 0 {
 		o.busy = defaultBusy
+	}
+	if o.look == 0 {
+		o.look = defaultLook
+	}
+	if o.pendingScan == 0 {
+		o.pendingScan = pendingScan
+	}
+	if o.segment == 0 {
+		o.segment = segmentSize
 	}
 	if o.runSize == 0 {
 		o.runSize = defaultRunSize

@@ -38,6 +38,8 @@ type orgState struct {
 
 	// Owned by the writer's goroutine.
 	lastEvent int64
+	events    int64   // that it had since ever
+	segment   segment // the open one
 
 	pending, dead atomic.Int64 // deliveries
 }
@@ -48,9 +50,11 @@ func (s *Store) loadOrgs() error {
 		if err != nil {
 			return err
 		}
-		s.keepOrg(&orgState{row: r.int(0), org: o, version: r.int(7), lastEvent: r.int(8)})
+		s.keepOrg(&orgState{row: r.int(0), org: o, version: r.int(7), lastEvent: r.int(8),
+			events: r.int(9), segment: unknownSegment(r.int(10))})
 		return nil
-	}, `SELECT o.id, o.org, o.name, o.plan, o.payload, o.subjects, o.created_at, c.version, c.last_event
+	}, `SELECT o.id, o.org, o.name, o.plan, o.payload, o.subjects, o.created_at, c.version, c.last_event, c.events,
+			ifnull((SELECT max(event) FROM segments WHERE org=o.id), 0)
 		FROM orgs o JOIN cursors c ON c.org = o.id WHERE o.removed_at IS NULL`)
 }
 
@@ -111,7 +115,7 @@ func (s *Store) AddOrg(ctx context.Context, o Org) (Org, error) {
 		if _, err := t.c.one(r, "SELECT last_insert_rowid()"); err != nil {
 			return err
 		}
-		state := &orgState{row: r.int(0), org: o, version: 1}
+		state := &orgState{row: r.int(0), org: o, version: 1, segment: emptySegment(0)}
 		if _, err := t.c.exec("INSERT INTO cursors(org, stream) VALUES(?,?)", state.row, s.o.Names.Stream(o.ID)); err != nil {
 			return err
 		}

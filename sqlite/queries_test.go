@@ -35,7 +35,7 @@ func exercise(t *testing.T) (s *Store, read, written []string) {
 	t.Helper()
 	rec := recorder{mu: new(sync.Mutex), queries: make(map[string]bool)}
 	c := newClock()
-	s = open(t, Options{Dir: t.TempDir(), runSize: 32, Synchronous: "NORMAL", Clock: c.read, wrap: func(conn driver.Conn) driver.Conn {
+	s = open(t, Options{Dir: t.TempDir(), runSize: 32, segment: 16, Synchronous: "NORMAL", Clock: c.read, wrap: func(conn driver.Conn) driver.Conn {
 		return recorder{conn.(*sqlite3.SQLiteConn), rec.mu, rec.queries}
 	}})
 	ctx := t.Context()
@@ -60,14 +60,18 @@ func exercise(t *testing.T) (s *Store, read, written []string) {
 
 	list, _ := s.ListEndpoints(ctx, "acme")
 	dead := deliver.Key{Event: ev[66].Event, Endpoint: 1}
-	for _, f := range []Filter{{}, {Endpoint: list[0].ID, Type: "x", Since: c.read().Add(-time.Hour), Until: c.read().Add(time.Hour)}} {
-		for _, state := range []*deliver.State{nil, new(deliver.State), ptr(deliver.Dead), ptr(deliver.Delivered)} {
+	for _, f := range []Filter{{}, {Endpoint: list[0].ID}, {Type: "invoice.*"}, {Endpoint: list[0].ID, Type: "x", Since: c.read().Add(-time.Hour), Until: c.read().Add(time.Hour)}} {
+		for _, state := range []*deliver.State{nil, ptr(deliver.Pending), ptr(deliver.Dead), ptr(deliver.Delivered)} {
 			f.State = state
-			_, _, err := s.ListDeliveries(ctx, "acme", f, 10, deliver.Key{})
-			must(nil, err)
+			for _, s.o.pendingScan = range []int64{0, pendingScan} {
+				_, _, err := s.ListDeliveries(ctx, "acme", f, 10, deliver.Key{})
+				must(nil, err)
+				_, _, err = s.ListDeliveries(ctx, "acme", f, 10, deliver.Key{Event: ev[2].Event, Endpoint: 1})
+				must(nil, err)
+			}
 			f := f
 			f.Event = w.id(3)
-			_, _, err = s.ListDeliveries(ctx, "acme", f, 10, deliver.Key{Event: ev[2].Event, Endpoint: 1})
+			_, _, err := s.ListDeliveries(ctx, "acme", f, 10, deliver.Key{Event: ev[2].Event, Endpoint: 1})
 			must(nil, err)
 		}
 	}
@@ -124,7 +128,7 @@ func TestNoStatementScansHistory(t *testing.T) {
 	s, read, written := exercise(t)
 	bounded := []string{
 		"SCAN deliveries USING COVERING INDEX deliveries_pending", // what is pending
-		"SCAN deliveries USING COVERING INDEX deliveries_dead",    // at the start
+		"SCAN deliveries USING COVERING INDEX deliveries_failed",  // at the start
 	}
 	checked := 0
 	for _, query := range append(read, written...) {
@@ -138,13 +142,13 @@ func TestNoStatementScansHistory(t *testing.T) {
 			t.Errorf("%s: %v", query, err)
 		}
 		for _, line := range plan {
-			for _, table := range []string{"events", "deliveries", "attempts", "payloads", "key_chunks", "rejected", "e", "d", "a"} {
+			for _, table := range []string{"events", "deliveries", "attempts", "payloads", "key_chunks", "rejected", "segments", "audit", "endpoint_slots", "e", "d", "a"} {
 				if (line == "SCAN "+table || strings.HasPrefix(line, "SCAN "+table+" ")) &&
 					!(slices.Contains(bounded, line) && strings.Contains(query, "INDEXED BY")) && !strings.Contains(query, "ORDER BY id LIMIT ?") {
 					t.Errorf("%s\nof %s", line, space.ReplaceAllString(query, " "))
 				}
 			}
-			if strings.Contains(line, "AUTOMATIC") {
+			if strings.Contains(line, "AUTOMATIC") || strings.Contains(line, "TEMP B-TREE") && !sortsLittle(query, line) {
 				t.Errorf("%s\nof %s", line, space.ReplaceAllString(query, " "))
 			}
 		}
@@ -152,6 +156,19 @@ func TestNoStatementScansHistory(t *testing.T) {
 	if checked < 60 {
 		t.Errorf("only %d statements were seen", checked)
 	}
+}
+
+// sortsLittle reports whether what a query brings into order is bounded.
+func sortsLittle(query, line string) bool {
+	return slices.ContainsFunc([]string{
+		"INDEXED BY deliveries_pending", // run counts them first, or a lane asks for a page
+		"FROM json_each(?)",             // as many events as were asked for
+		"FROM subscriptions WHERE org=", // one org's
+		"FROM attempts WHERE event=?",   // one delivery's, newest first and turned round
+		"UNION ALL",                     // the audit's exceptions
+		"WHERE id IN (SELECT",           // a step
+	}, func(known string) bool { return strings.Contains(query, known) }) ||
+		strings.Contains(line, "LAST TERM OF ORDER BY") && strings.Contains(query, "INDEXED BY deliveries_failed") // endpoints of one event
 }
 
 // plan is SQLite's plan for a query, one step a line.
@@ -195,14 +212,15 @@ func arguments(s *Store, query string) (n int) {
 func TestEveryReadingNamesTheOrg(t *testing.T) {
 	_, read, _ := exercise(t)
 	daemons := []string{
-		"FROM deliveries INDEXED BY deliveries_pending",             // lanes, counts of all orgs
-		"FROM json_each(?) j JOIN payloads",                         // Payloads: by numbers the books gave to lanes
-		"SELECT org, count(*)",                                      // the counts themselves
-		"SELECT id FROM events WHERE id BETWEEN",                    // retention
-		"FROM attempts WHERE event=? AND endpoint=?",                // after the delivery was found in the org
-		"SELECT count(*) FROM json_each(?) j CROSS JOIN deliveries", // of events found in the org
-		"FROM json_each(?) j CROSS JOIN",                            // the audit: looks for what belongs to others
-		"FROM endpoints WHERE removed_at IS NOT NULL",               // sweeping
+		"FROM deliveries INDEXED BY deliveries_pending", // lanes, counts of all orgs
+		"FROM json_each(?) j JOIN payloads",             // Payloads: by numbers the books gave to lanes
+		"SELECT org, count(*)",                          // the counts themselves
+		"SELECT id FROM events WHERE id BETWEEN",        // retention
+		"FROM attempts WHERE event=? AND endpoint=?",    // after the delivery was found in the org
+		"FROM events WHERE id>=? ORDER BY id LIMIT 1",   // lists: where a time lies among all events
+		"(SELECT min(id) FROM events)",                  // the same
+		"FROM json_each(?) j CROSS JOIN",                // the audit: looks for what belongs to others
+		"FROM endpoints WHERE removed_at IS NOT NULL",   // sweeping
 	}
 	tables := regexp.MustCompile(`\b(FROM|JOIN) (deliveries|events|attempts|payloads|endpoints|subscriptions|rejected|gaps|gated|cursors)\b`)
 	named := regexp.MustCompile(`\borg\s*=\s*\?`)

@@ -143,6 +143,11 @@ func (t *txn) retainFront(r *retention) (Removed, bool, error) {
 	if err != nil {
 		return Removed{}, false, err
 	}
+	for org := range seen.upTo {
+		if _, err := t.c.exec("DELETE FROM segments WHERE org=? AND event<=?", org, seen.last.event); err != nil {
+			return Removed{}, false, err
+		}
+	}
 	_, err = t.c.exec("UPDATE retention SET event=?, endpoint=?, high=max(high, ?1) WHERE id=1", seen.last.event, seen.last.endpoint)
 	return removed, seen.rows == r.step && !seen.recent, err
 }

@@ -492,6 +492,11 @@ func (d *daemon) Event(ctx context.Context, org string, id stream.ID) (stream.Ev
 }
 
 func (d *daemon) Deliveries(ctx context.Context, org string, f httpapi.DeliveryFilter, after deliver.Key, limit int) ([]deliver.Delivery, deliver.Key, error) {
+	if f.Type != "" {
+		if err := fanout.CheckPattern(f.Type); err != nil {
+			return nil, deliver.Key{}, &httpapi.Invalid{Field: "type", Detail: err.Error()}
+		}
+	}
 	filter := sqlite.Filter{Endpoint: f.Endpoint, Type: f.Type, State: f.State, Since: f.Since, Until: f.Until}
 	if f.Event != nil {
 		filter.Event = *f.Event

@@ -101,9 +101,20 @@ CREATE TABLE deliveries(
   trigger  INTEGER NOT NULL,               -- deliver.Trigger of the next attempt
   PRIMARY KEY(event, endpoint)
 ) WITHOUT ROWID;
--- Both are small: a row is in them only while it is pending, or dead.
+-- Both are small: a row is in them only while it is pending, or when it is dead or cancelled.
 CREATE INDEX deliveries_pending ON deliveries(due, event, endpoint, org, attempts, spent, trigger) WHERE state = 0;
-CREATE INDEX deliveries_dead    ON deliveries(org, event, endpoint) WHERE state = 2;
+CREATE INDEX deliveries_failed  ON deliveries(org, state, event, endpoint) WHERE state >= 2;
+
+-- What lies in 512 consecutive events of an org, so that lists can pass over it.
+CREATE TABLE segments(
+  org       INTEGER NOT NULL,
+  event     INTEGER NOT NULL,              -- the last of them
+  prev      INTEGER NOT NULL,              -- the last of those before; 0: none
+  oldest    INTEGER NOT NULL,              -- min(events.stored)
+  types     BLOB    NOT NULL,              -- Bloom filters of 256 bits
+  endpoints BLOB    NOT NULL,
+  PRIMARY KEY(org, event)
+) WITHOUT ROWID;
 
 CREATE TABLE attempts(
   event       INTEGER NOT NULL,

@@ -33,7 +33,7 @@ type deliveryQuery struct {
 	Page
 	Endpoint string    `query:"endpoint_id" maxLength:"64" doc:"ep_…"`
 	Event    string    `query:"event_id" maxLength:"64" doc:"evt_…"`
-	Type     string    `query:"type" maxLength:"130"`
+	Type     string    `query:"type" maxLength:"130" doc:"Exact, * or a prefix such as invoice.*"`
 	Status   string    `query:"status" enum:"pending,delivered,dead,cancelled"`
 	Since    time.Time `query:"since" doc:"Its event was stored at or after"`
 	Until    time.Time `query:"until" doc:"Its event was stored before"`

@@ -189,7 +189,7 @@ type EventFilter struct {
 }
 
 // DeliveryFilter narrows a list of deliveries. Since is inclusive, Until
-// exclusive; both look at when the delivery was fanned out.
+// exclusive; both look at when the stream stored the event.
 type DeliveryFilter struct {
 	Endpoint     string // ep_…
 	Event        *stream.ID
