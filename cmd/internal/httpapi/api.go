@@ -39,7 +39,7 @@ func newHandler(o Options, socket bool) http.Handler {
 	a.tokens()
 	a.auditLog()
 	a.aliases()
-	a.describeProblems()
+	a.describe()
 	health(mux, o, socket)
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) { notRouted(mux, w, r) })
 	return guarded(o.Log, mux)
@@ -101,14 +101,11 @@ func handle[I, O any](a *api, r route, f func(context.Context, *I) (*O, error)) 
 		place = "query"
 	}
 	op := huma.Operation{
-		OperationID: r.id, Method: r.method, Path: r.path, Summary: r.summary, Tags: []string{r.tag},
+		OperationID: r.id, Method: r.method, Path: r.path, Summary: r.summary, Description: r.description(), Tags: []string{r.tag},
 		DefaultStatus: r.status, MaxBodyBytes: r.maxBody, BodyReadTimeout: readTimeout,
-		Errors:      []int{http.StatusBadRequest, http.StatusUnauthorized, http.StatusForbidden, http.StatusNotFound, http.StatusConflict},
+		Errors:      r.refusals(),
 		Security:    []map[string][]string{{"token": {string(r.scope)}}},
 		Middlewares: huma.Middlewares{a.door(r)},
-	}
-	if r.gated {
-		op.Errors = append(op.Errors, http.StatusPaymentRequired)
 	}
 	if r.creates {
 		describeOnce(&op)
@@ -130,15 +127,6 @@ func handle[I, O any](a *api, r route, f func(context.Context, *I) (*O, error)) 
 		}
 		return out, nil
 	})
-}
-
-// describeProblems puts the shape of our problems in the document, where huma
-// has that of its own.
-func (a *api) describeProblems() {
-	schemas := a.huma.OpenAPI().Components.Schemas
-	if s, ok := schemas.Map()["ErrorModel"]; ok {
-		*s = *huma.SchemaFromType(schemas, typeOf[Problem]())
-	}
 }
 
 // OrgPath is the path of what belongs to an organization.
