@@ -65,9 +65,10 @@ func (c *Client) Diagnose(ctx context.Context) []Finding {
 	}
 	found, usable := c.notPermitted(refused)
 	if usable {
-		if err := c.check(ctx); err == nil {
-			found = append(found, c.clock(ctx)...)
-		} else if !errors.Is(err, ErrUnavailable) {
+		switch err := c.check(ctx); {
+		case err == nil && len(found) == 0: // it may ask
+			found = c.clock(ctx)
+		case err != nil && !errors.Is(err, ErrUnavailable):
 			found = append(found, Finding{What: "the NATS server cannot be used", Breaks: "nothing can be read or appended", Do: err.Error()})
 		}
 	}

@@ -234,7 +234,7 @@ func (n Names) WakeOrg(subject string) (string, bool) {
 // subject: at most 128 bytes of words joined by dots, of which at least one is a
 // wildcard (* for one word, > at the end for all that follow), because what the
 // wildcards match is the event's type. It must begin with a word, and not with
-// one that the broker or the daemon uses itself.
+// one that the broker (_INBOX) or the daemon uses itself.
 func (n Names) CheckBinding(binding string) error {
 	if len(binding) > MaxType {
 		return fmt.Errorf("subject %s is %d bytes long: use at most %d", clip(binding), len(binding), MaxType)
@@ -247,6 +247,8 @@ func (n Names) CheckBinding(binding string) error {
 			return fmt.Errorf("subject %s: begin it with a word, such as webhook.>", clip(binding))
 		case i == 0 && (w == n.prefix() || w == wakePrefix):
 			return fmt.Errorf("subject %s: %s.> belongs to the daemon, bind another", clip(binding), w)
+		case i == 0 && strings.HasPrefix(w, "_"):
+			return fmt.Errorf("subject %s: NATS keeps subjects that begin with _ for itself, such as answers to requests; bind another", clip(binding))
 		case w == "*", w == ">" && i == len(words)-1:
 			wild = true
 		case w == ">":

@@ -27,7 +27,7 @@ func TestCheckNames(t *testing.T) {
 			[]string{"", " a", "a ", "a\tb", "a\nb", "\x7f", "a\x00", "\xff", "\ufeffa", "a\u200bb", strings.Repeat("k", 257), strings.Repeat("ö", 129)}},
 		{"binding", Names{}.CheckBinding,
 			[]string{"webhook.>", "webhook.*", "svc.*.hooks.*", "a.b.c.>", "event.>"},
-			[]string{"", "webhook", "a.b", ">", "*", "*.a", "events.>", "events.other.>", "wake.>", "a..>", "a.>.b", "a.b c.>", "$JS.>", "a.b*.>",
+			[]string{"", "webhook", "a.b", ">", "*", "*.a", "events.>", "events.other.>", "wake.>", "_INBOX.>", "_R_.>", "_a.>", "a..>", "a.>.b", "a.b c.>", "$JS.>", "a.b*.>",
 				strings.Repeat("a", 127) + ".>"}},
 		{"prefix", func(s string) error { return Names{Prefix: s}.Check() },
 			[]string{"", "events", "evt-2"},

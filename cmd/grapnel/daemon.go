@@ -497,6 +497,11 @@ func (d *daemon) Health() httpapi.Health {
 	if !d.broker.Connected() {
 		h.Degraded = append(h.Degraded, fmt.Sprintf("the broker cannot be used: %v", d.broker.Err()))
 	}
+	for _, f := range d.broker.Findings() {
+		if !f.Hint {
+			h.Degraded = append(h.Degraded, f.String())
+		}
+	}
 	if d.server != nil {
 		if err := d.server.Health(); err != nil {
 			h.Degraded = append(h.Degraded, fmt.Sprintf("the embedded broker: %v", err))
