@@ -1,0 +1,158 @@
+package sqlite
+
+import (
+	"crypto/sha256"
+	"encoding/json"
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+)
+
+// once is a request with that key and content, whose answer names the token it made.
+func once(org, key, content string) *Once {
+	return &Once{Org: org, Key: key, Request: sha256.Sum256([]byte(content)), Answer: func(made any) ([]byte, error) {
+		return json.Marshal(made.(Token).ID + " canary-answer")
+	}}
+}
+
+// addOnce makes a token on behalf of a request with a key.
+func addOnce(t *testing.T, s *Store, c *clock, o *Once, text string) (Token, error) {
+	t.Helper()
+	ctx := WithCaller(t.Context(), Caller{Actor: "operator", Once: o})
+	return s.AddToken(ctx, Token{Org: "acme", Scopes: []string{"admin"}, ExpiresAt: c.read().Add(48 * time.Hour)}, sha256.Sum256([]byte(text)))
+}
+
+// A request with a key takes effect once, and its answer is stored with the
+// effect: in the same transaction, sealed, for a day.
+func TestOnce(t *testing.T) {
+	s, c, o := tokens(t)
+	ctx := t.Context()
+	first, err := addOnce(t, s, c, once("acme", "k", "a"), "one")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := addOnce(t, s, c, once("acme", "k", "a"), "two"); !errors.Is(err, ErrAnswered) {
+		t.Errorf("again: %v", err)
+	}
+	if holds(s, "two") {
+		t.Error("took effect twice")
+	}
+	shut(t, s)
+	s = open(t, o)
+	a, found, err := s.Recall(ctx, "acme", "k")
+	if err != nil || !found || a.Request != sha256.Sum256([]byte("a")) || string(a.Body) != `"`+first.ID+` canary-answer"` {
+		t.Errorf("%q, %v, %v", a.Body, found, err)
+	}
+	for _, name := range []string{FileName, FileName + "-wal"} {
+		if b, err := os.ReadFile(filepath.Join(o.Dir, name)); err == nil && strings.Contains(string(b), "canary-answer") {
+			t.Errorf("%s holds the answer", name)
+		}
+	}
+	for _, org := range []string{"beta", ""} {
+		if _, found, err := s.Recall(ctx, org, "k"); found || err != nil {
+			t.Errorf("%q finds it: %v", org, err)
+		}
+	}
+	c.add(answersFor - time.Millisecond)
+	if _, found, _ := s.Recall(ctx, "acme", "k"); !found {
+		t.Error("forgotten too early")
+	}
+	c.add(time.Millisecond)
+	if _, found, _ := s.Recall(ctx, "acme", "k"); found {
+		t.Error("known for more than a day")
+	}
+	if _, err := addOnce(t, s, c, once("acme", "k", "b"), "three"); err != nil {
+		t.Errorf("after a day: %v", err)
+	}
+}
+
+// What fails leaves no answer: the request may be repeated.
+func TestOnceThatFails(t *testing.T) {
+	s, c, _ := tokens(t)
+	addToken(t, s, c, "acme", "taken")
+	if _, err := addOnce(t, s, c, once("acme", "k", "a"), "taken"); err == nil {
+		t.Fatal("two tokens of one text")
+	}
+	bad := once("acme", "k", "a")
+	bad.Answer = func(any) ([]byte, error) { return nil, errors.New("no answer") }
+	if _, err := addOnce(t, s, c, bad, "one"); err == nil || holds(s, "one") {
+		t.Errorf("without an answer: %v, holds %v", err, holds(s, "one"))
+	}
+	if _, found, err := s.Recall(t.Context(), "acme", "k"); found || err != nil {
+		t.Errorf("found %v, %v", found, err)
+	}
+	if _, err := addOnce(t, s, c, once("acme", "k", "a"), "one"); err != nil {
+		t.Error(err)
+	}
+}
+
+// Of many that come at once, one takes effect.
+func TestOnceAtOnce(t *testing.T) {
+	s, c, _ := tokens(t)
+	var wg sync.WaitGroup
+	var mu sync.Mutex
+	made := 0
+	for i := range 20 {
+		wg.Go(func() {
+			_, err := addOnce(t, s, c, once("acme", "k", "a"), string(rune('a'+i)))
+			mu.Lock()
+			defer mu.Unlock()
+			if err == nil {
+				made++
+			} else if !errors.Is(err, ErrAnswered) {
+				t.Error(err)
+			}
+		})
+	}
+	wg.Wait()
+	if made != 1 {
+		t.Errorf("%d took effect", made)
+	}
+}
+
+// An effect outside of the store is begun before and finished after; in between,
+// the same request goes on, and another one is refused.
+func TestBegin(t *testing.T) {
+	s, c, o := tokens(t)
+	ctx := t.Context()
+	a, b := *once("acme", "k", "a"), *once("acme", "k", "b")
+	for range 2 { // a crash in between is a repeated request
+		if err := s.Begin(ctx, a); err != nil {
+			t.Fatal(err)
+		}
+		if err := s.Begin(ctx, b); !errors.Is(err, ErrAnswered) {
+			t.Errorf("another request: %v", err)
+		}
+		shut(t, s)
+		s = open(t, o)
+	}
+	if was, found, err := s.Recall(ctx, "acme", "k"); !found || was.Body != nil || err != nil {
+		t.Errorf("begun: %v, %q, %v", found, was.Body, err)
+	}
+	if err := s.Finish(ctx, a, []byte("done")); err != nil {
+		t.Fatal(err)
+	}
+	if was, _, err := s.Recall(ctx, "acme", "k"); string(was.Body) != "done" || err != nil {
+		t.Errorf("finished: %q, %v", was.Body, err)
+	}
+	if err := s.Begin(ctx, a); !errors.Is(err, ErrAnswered) {
+		t.Errorf("finished, and begun again: %v", err)
+	}
+	c.add(answersFor)
+	if err := s.Begin(ctx, b); err != nil {
+		t.Errorf("after a day: %v", err)
+	}
+	// Retention removes what nobody may ask for.
+	c.add(answersFor + time.Millisecond)
+	if _, err := s.Retain(ctx, RetainOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	var left int
+	if err := s.readDB.QueryRowContext(ctx, "SELECT count(*) FROM answers").Scan(&left); err != nil || left != 0 {
+		t.Errorf("%d answers left, %v", left, err)
+	}
+}
