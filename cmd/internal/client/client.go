@@ -1,9 +1,14 @@
-// Package client calls the daemon's HTTP API (package httpapi) over its Unix
-// socket.
+// Package client calls the daemon's HTTP API (package httpapi): over the Unix
+// socket in its data directory ([New]), where the caller is the operator, or
+// over the network with a token ([Remote]).
 //
 // An answer that is a problem document comes as an error of type
-// *httpapi.Problem. When nobody answers on the socket, the error wraps
-// [ErrNotRunning].
+// *httpapi.Problem. When nobody answers, the error wraps [ErrNotRunning] (socket)
+// or [ErrUnreachable] (network). No error holds the token or what was sent.
+//
+// A call ends after [CallLimit]. When the daemon answers that it is asked too
+// much (429), which means that nothing was done, the call waits as long as it is
+// told to, if that is a few seconds, and asks again.
 package client
 
 import (
@@ -32,14 +37,20 @@ var ErrNotRunning = errors.New("no grapnel is running")
 const SocketName = "grapnel.sock"
 
 const (
-	maxAnswer = 256 << 20 // bytes; a page of 250 events of 1 MiB at the most
-	dialLimit = 5 * time.Second
+	// CallLimit is how long a call may take, but for Fsck, which may take minutes.
+	CallLimit = 90 * time.Second
+
+	maxAnswer   = 256 << 20 // bytes; a page of 250 events of 1 MiB at the most
+	dialLimit   = 5 * time.Second
+	longestWait = 10 * time.Second // that a 429 may ask for
 )
 
 // Client calls one daemon. It is safe for concurrent use.
 type Client struct {
-	data string
-	http *http.Client
+	base      string              // URL that the API's paths are added to
+	authorize func(*http.Request) // adds the token; a function, so that no print of a Client shows it
+	explain   func(error) error   // says for people why no answer came
+	http      *http.Client
 }
 
 // New is a client of the daemon with that data directory. It does not connect
@@ -47,69 +58,151 @@ type Client struct {
 func New(data string) *Client {
 	socket := filepath.Join(data, SocketName)
 	dialer := &net.Dialer{Timeout: dialLimit}
-	return &Client{data: data, http: &http.Client{Transport: &http.Transport{
-		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-			return dialer.DialContext(ctx, "unix", socket)
-		},
-		MaxIdleConnsPerHost: 4,
-		IdleConnTimeout:     30 * time.Second,
-	}}}
+	return &Client{
+		base:      "http://grapnel",
+		authorize: func(*http.Request) {},
+		explain:   func(err error) error { return noSocket(data, err) },
+		http: straight(&http.Transport{
+			DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+				return dialer.DialContext(ctx, "unix", socket)
+			},
+			MaxIdleConnsPerHost: 4,
+			IdleConnTimeout:     30 * time.Second,
+		}),
+	}
+}
+
+// straight is an HTTP client that goes nowhere else.
+func straight(t http.RoundTripper) *http.Client {
+	return &http.Client{
+		Transport:     t,
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}
+}
+
+// noSocket says why no answer came over the socket, nil when it knows nothing
+// better than err.
+func noSocket(data string, err error) error {
+	switch {
+	case errors.Is(err, fs.ErrNotExist), errors.Is(err, syscall.ECONNREFUSED):
+		return fmt.Errorf("%w on %s", ErrNotRunning, data)
+	case errors.Is(err, fs.ErrPermission):
+		return fmt.Errorf("the socket of %s is another user's: run as that user, or use --url and a token", data)
+	case errors.Is(err, syscall.EINVAL):
+		return fmt.Errorf("the path of %s is too long for a socket: use a shorter data directory", filepath.Join(data, SocketName))
+	}
+	return nil
 }
 
 // Close closes idle connections.
 func (c *Client) Close() { c.http.CloseIdleConnections() }
 
-// call makes one request. in is the body, nil for none; out is what the answer
-// is decoded into, nil if it has no body.
+// call makes a request and waits for its answer, at most CallLimit. in is the
+// body, nil for none; out is what the answer is decoded into, nil if it has no
+// body.
 func (c *Client) call(ctx context.Context, method, path string, query url.Values, in, out any) error {
-	var body io.Reader
+	limited, cancel := context.WithTimeout(ctx, CallLimit)
+	defer cancel()
+	err := c.patiently(limited, method, path, query, in, out)
+	if errors.Is(err, context.DeadlineExceeded) && ctx.Err() == nil {
+		return fmt.Errorf("%s %s: no answer in %s", method, path, CallLimit)
+	}
+	return err
+}
+
+// patiently is call without a limit but the context's.
+func (c *Client) patiently(ctx context.Context, method, path string, query url.Values, in, out any) error {
+	var body []byte
 	if in != nil {
-		b, err := json.Marshal(in)
-		if err != nil {
+		var err error
+		if body, err = json.Marshal(in); err != nil {
 			return fmt.Errorf("%s %s: %w", method, path, err)
 		}
-		body = bytes.NewReader(b)
 	}
-	req, err := http.NewRequestWithContext(ctx, method, "http://grapnel"+path+"?"+query.Encode(), body)
+	for {
+		wait, err := c.ask(ctx, method, path, query, body, out)
+		if wait == 0 || wait > longestWait {
+			return err
+		}
+		select {
+		case <-time.After(wait):
+		case <-ctx.Done():
+			return err
+		}
+	}
+}
+
+// ask makes one request. wait is after how long the daemon said to ask again,
+// when it did nothing because it is asked too much.
+func (c *Client) ask(ctx context.Context, method, path string, query url.Values, body []byte, out any) (wait time.Duration, _ error) {
+	target := c.base + path
+	if len(query) > 0 {
+		target += "?" + query.Encode()
+	}
+	var send io.Reader
+	if body != nil {
+		send = bytes.NewReader(body)
+	}
+	req, err := http.NewRequestWithContext(ctx, method, target, send)
 	if err != nil {
-		return fmt.Errorf("%s %s: %w", method, path, err)
+		return 0, fmt.Errorf("%s %s: %w", method, path, err)
 	}
-	if in != nil {
+	if body != nil {
 		req.Header.Set("Content-Type", "application/json")
 	}
+	c.authorize(req)
 	resp, err := c.http.Do(req)
 	if err != nil {
-		if errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ECONNREFUSED) {
-			return fmt.Errorf("%w on %s", ErrNotRunning, c.data)
-		}
-		if errors.Is(err, syscall.EINVAL) {
-			return fmt.Errorf("the path of %s is too long for a socket: use a shorter data directory", filepath.Join(c.data, SocketName))
+		if why := c.explain(err); why != nil {
+			return 0, why
 		}
 		var u *url.Error
-		if errors.As(err, &u) { // its text has a made-up URL
+		if errors.As(err, &u) { // its text has the whole URL, at the socket a made-up one
 			err = u.Err
 		}
-		return fmt.Errorf("%s %s: %w", method, path, err)
+		return 0, fmt.Errorf("%s %s: %w", method, path, err)
 	}
 	defer resp.Body.Close()
 	raw, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
 	if err != nil {
-		return fmt.Errorf("%s %s: read the answer: %w", method, path, err)
+		return 0, fmt.Errorf("%s %s: read the answer: %w", method, path, err)
 	}
 	if resp.StatusCode >= 300 {
-		p := &httpapi.Problem{}
-		if json.Unmarshal(raw, p) != nil || p.Status == 0 {
-			return fmt.Errorf("%s %s: answer %s", method, path, resp.Status)
-		}
-		return p
+		return retryAfter(resp), refusal(method, path, resp, raw)
 	}
 	if out == nil || len(raw) == 0 {
-		return nil
+		return 0, nil
 	}
 	if err := json.Unmarshal(raw, out); err != nil {
-		return fmt.Errorf("%s %s: read the answer: %w", method, path, err)
+		return 0, fmt.Errorf("%s %s: the answer is not one of grapnel's (%w)", method, path, err)
 	}
-	return nil
+	return 0, nil
+}
+
+// refusal is the error of an answer that is no success.
+func refusal(method, path string, resp *http.Response, raw []byte) error {
+	p := &httpapi.Problem{}
+	switch {
+	case json.Unmarshal(raw, p) == nil && p.Status != 0:
+		return p
+	case resp.StatusCode < 400:
+		to := "elsewhere"
+		if u, err := resp.Location(); err == nil {
+			to = u.Scheme + "://" + u.Host + u.EscapedPath()
+		}
+		return fmt.Errorf("%s %s: the answer leads to %s, and redirects are not followed: give the daemon's own URL", method, path, to)
+	}
+	return fmt.Errorf("%s %s: answer %s, and not one of grapnel's: is it the right address?", method, path, resp.Status)
+}
+
+// retryAfter is the wait that a 429 asks for (RFC 9110, section 10.2.3), 0 for
+// none.
+func retryAfter(resp *http.Response) time.Duration {
+	seconds, err := strconv.Atoi(resp.Header.Get("Retry-After"))
+	if resp.StatusCode != http.StatusTooManyRequests || err != nil || seconds < 1 {
+		return 0
+	}
+	return time.Duration(min(seconds, 3600)) * time.Second
 }
 
 const base = "/api/v1"
@@ -117,11 +210,15 @@ const base = "/api/v1"
 // orgPath is the path of what belongs to an organization. The parts may be what
 // somebody typed.
 func orgPath(org string, rest ...string) string {
-	p := base + "/orgs/" + url.PathEscape(org)
-	for _, r := range rest {
-		p += "/" + url.PathEscape(r)
+	return idPath(base+"/orgs", append([]string{org}, rest...)...)
+}
+
+// idPath is path and under it the parts, which may be what somebody typed.
+func idPath(path string, parts ...string) string {
+	for _, part := range parts {
+		path += "/" + url.PathEscape(part)
 	}
-	return p
+	return path
 }
 
 // Page says which page of a list.
@@ -170,6 +267,12 @@ func (c *Client) Orgs(ctx context.Context, p Page) (httpapi.List[httpapi.OrgBody
 // Org shows one.
 func (c *Client) Org(ctx context.Context, org string) (httpapi.OrgBody, error) {
 	return get[httpapi.OrgBody](ctx, c, orgPath(org), nil)
+}
+
+// ChangeOrg changes what u gives.
+func (c *Client) ChangeOrg(ctx context.Context, org string, u httpapi.OrgUpdate) (out httpapi.OrgBody, err error) {
+	err = c.call(ctx, http.MethodPatch, orgPath(org), nil, u, &out)
+	return out, err
 }
 
 // RemoveOrg removes an organization that has no endpoints.
@@ -283,10 +386,11 @@ func (c *Client) Rejected(ctx context.Context, org string, p Page) (httpapi.List
 }
 
 // Fsck proves the books of one organization, or of all when org is empty.
-func (c *Client) Fsck(ctx context.Context, org string) (httpapi.FsckBody, error) {
+func (c *Client) Fsck(ctx context.Context, org string) (out httpapi.FsckBody, err error) {
 	q := url.Values{}
 	set(q, "org", org)
-	return get[httpapi.FsckBody](ctx, c, base+"/fsck", q)
+	err = c.patiently(ctx, http.MethodGet, base+"/fsck", q, nil, &out)
+	return out, err
 }
 
 // Health is how the daemon is. That it takes no work at present is in the
