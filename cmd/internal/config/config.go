@@ -6,7 +6,7 @@
 // Every setting is one [setting] in one table: its name is that of the flag
 // (nats-url), of the variable (GRAPNEL_NATS_URL) and of the file's key
 // (nats_url), and one function reads its text, wherever that came from. The
-// file has two keys more, which are no flags: plans and retention.
+// file has keys more that are no flags: plans, retention and event_types.
 //
 // What is wrong is an [Error] that says where: the flag, the variable, or the
 // line of the file. A name that is not known is an error too, with the name
@@ -25,6 +25,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/grapnel-hooks/grapnel/fanout/catalogue"
 	"github.com/grapnel-hooks/grapnel/stream"
 	"github.com/spf13/pflag"
 )
@@ -36,14 +37,16 @@ type Serve struct {
 
 	TLSCert, TLSKey string // PEM files for those who connect to us, or ""
 
-	NATSURL                            string        // "": embedded
-	NATSCreds                          string        // file, or ""
-	NATSTLSCA, NATSTLSCert, NATSTLSKey string        // PEM files, or ""
-	NATSListen                         string        // of the embedded server: host:port, or "off"
-	NATSSignIn                         bool          // of the embedded server: publishers sign in on loopback, too
-	NATSSync                           time.Duration // of the embedded server; 0: always
-	SubjectPrefix                      string        // of subjects and streams
-	MaxEventSize                       int           // bytes of an event's data
+	NATSURL                            string           // "": embedded
+	NATSCreds                          string           // file, or ""
+	NATSTLSCA, NATSTLSCert, NATSTLSKey string           // PEM files, or ""
+	NATSListen                         string           // of the embedded server: host:port, or "off"
+	NATSSignIn                         bool             // of the embedded server: publishers sign in on loopback, too
+	NATSSync                           time.Duration    // of the embedded server; 0: always
+	SubjectPrefix                      string           // of subjects and streams
+	MaxEventSize                       int              // bytes of an event's data
+	Strict                             bool             // events must keep to the catalogue
+	EventTypes                         []catalogue.Type // to be put into it at the start; each is sound by itself
 	AllowHTTP                          bool
 	AllowNetworks                      []netip.Prefix
 	LogFormat                          string // auto, text or json
@@ -134,6 +137,13 @@ var settings = []setting{
 			}
 			return nil
 		}},
+	{flag: "strict", usage: "reject events that the catalogue of event types does not allow", initial: "false", boolean: true,
+		set: func(c *Serve, v []string) (err error) {
+			if c.Strict, err = strconv.ParseBool(v[0]); err != nil {
+				return fmt.Errorf("%q: want true or false", v[0])
+			}
+			return nil
+		}},
 	{flag: "allow-http", usage: "let endpoints have http URLs, too", initial: "false", boolean: true,
 		set: func(c *Serve, v []string) (err error) {
 			if c.AllowHTTP, err = strconv.ParseBool(v[0]); err != nil {
@@ -199,6 +209,7 @@ func Load(f *pflag.FlagSet, env func(string) (string, bool)) (Serve, error) {
 		}
 		c.File = name
 	}
+	c.EventTypes = file.eventTypes
 	c.Plans, c.KeepFinished, c.KeepDead = file.plans, file.keepFinished, file.keepDead
 	said := map[string]string{} // flag → where it was said
 	var errs []error
@@ -325,7 +336,7 @@ func syncInterval(s string) (time.Duration, error) {
 	if s == "always" {
 		return 0, nil
 	}
-	d, err := duration(s)
+	d, err := Duration(s)
 	switch {
 	case err != nil:
 		return 0, fmt.Errorf("%q: want always, or a duration such as 2s", s)
@@ -346,8 +357,8 @@ func network(s string) (netip.Prefix, error) {
 	return p.Masked(), nil
 }
 
-// duration is time.ParseDuration that knows days: 30d.
-func duration(s string) (time.Duration, error) {
+// Duration is time.ParseDuration that knows days (30d) and nothing negative.
+func Duration(s string) (time.Duration, error) {
 	if days, ok := strings.CutSuffix(s, "d"); ok {
 		if n, err := strconv.ParseUint(days, 10, 16); err == nil {
 			return time.Duration(n) * 24 * time.Hour, nil

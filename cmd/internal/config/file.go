@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"time"
@@ -13,19 +14,22 @@ import (
 	"github.com/goccy/go-yaml/ast"
 	"github.com/goccy/go-yaml/parser"
 	"github.com/grapnel-hooks/grapnel/cmd/internal/suggest"
+	"github.com/grapnel-hooks/grapnel/cmd/internal/typefile"
+	"github.com/grapnel-hooks/grapnel/fanout/catalogue"
 )
 
 const maxFile = 1 << 20 // bytes
 
 // later are keys of the contract that this version does not serve. They are
 // refused: who writes them relies on them.
-var later = []string{"formats", "event_types", "strict"}
+var later = []string{"formats"}
 
 // file is a configuration file, read.
 type file struct {
 	name                   string
 	entries                map[string]entry
 	plans                  map[string][]string
+	eventTypes             []catalogue.Type
 	keepFinished, keepDead time.Duration
 }
 
@@ -101,6 +105,9 @@ func (f *file) take(key string, line int, value ast.Node) (err error) {
 		return err
 	case key == "retention":
 		return f.retention(value)
+	case key == "event_types":
+		f.eventTypes, err = eventTypes(f.name, value)
+		return err
 	case slices.Contains(later, key):
 		return errors.New("this version of grapnel does not support it yet; take it out")
 	}
@@ -127,7 +134,7 @@ func (f *file) take(key string, line int, value ast.Node) (err error) {
 
 // names are all keys of a file.
 func names() []string {
-	n := []string{"plans", "retention"}
+	n := []string{"plans", "retention", "event_types"}
 	for _, s := range settings {
 		n = append(n, s.key())
 	}
@@ -164,6 +171,22 @@ func plans(n ast.Node) (map[string][]string, error) {
 	return out, errors.Join(err, bad)
 }
 
+// eventTypes are the types of a list, or of the file that is named, seen from the
+// directory of the configuration file.
+func eventTypes(config string, n ast.Node) ([]catalogue.Type, error) {
+	if _, ok := n.(*ast.SequenceNode); ok {
+		return typefile.List("", n)
+	}
+	name, err := scalar(n)
+	if err != nil {
+		return nil, errors.New("want a list of event types, or the name of a file with one")
+	}
+	if !filepath.IsAbs(name) {
+		name = filepath.Join(filepath.Dir(config), name)
+	}
+	return typefile.Read(name)
+}
+
 // outgoingWebhooks is the only feature that a plan can have at present.
 const outgoingWebhooks = "outgoing_webhooks"
 
@@ -178,7 +201,7 @@ func (f *file) retention(n ast.Node) error {
 		}
 		s, err := scalar(value)
 		if err == nil {
-			*field, err = duration(s)
+			*field, err = Duration(s)
 		}
 		if err == nil && *field < time.Hour {
 			err = fmt.Errorf("%q: want at least 1h", s)
