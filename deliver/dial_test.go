@@ -179,7 +179,7 @@ func TestBlackHoleEndsAtTheDeadline(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := delivertest.NewNetwork()
 		n.BlackHole("93.184.215.14:443")
-		to, err := deliver.NewTarget(deliver.Endpoint{URL: "https://93.184.215.14/", Timeout: 3 * time.Second, Secrets: []sign.Secret{sign.NewSecret()}})
+		to, err := deliver.NewTarget(deliver.Endpoint{URL: "https://93.184.215.14/", Timeout: 3 * time.Second, Secrets: []deliver.Secret{{Secret: sign.NewSecret()}}})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -1,10 +1,6 @@
 package deliver
 
-import (
-	"time"
-
-	"github.com/grapnel-hooks/grapnel/deliver/sign"
-)
+import "time"
 
 // Defaults and bounds of an endpoint's settings (contract, section 5).
 const (
@@ -39,7 +35,8 @@ type Endpoint struct {
 	Description string
 	EventTypes  []string      // exact, "*" or "invoice.*"
 	Workspace   string        // "": org-wide
-	Secrets     []sign.Secret // newest first; all of them sign
+	Secrets     []Secret      // newest first; the first has no end
+	Headers     []Header      // sent with each request, as CheckHeaders returns them
 	Timeout     time.Duration // of an attempt, everything included
 	Retry       Policy
 	Concurrency int
@@ -52,6 +49,9 @@ type Endpoint struct {
 	// FailingSince is when the present run of failures began; zero while the
 	// last outcome was a success.
 	FailingSince time.Time
+	// Revision counts the changes of everything above FailingSince, from 1. Whether
+	// attempts succeed does not change it, unless that disables the endpoint.
+	Revision int64
 }
 
 // Reasons for which an endpoint is disabled.

@@ -36,8 +36,10 @@ type exchange struct {
 
 	req    *http.Request
 	body   bytes.Reader
-	values [7][1]string // of the headers that differ; req.Header points here
-	text   []byte       // scratch
+	values [7][1]string            // of the headers that differ; req.Header points here
+	custom []targetHeader          // of the last endpoint, in req.Header
+	text   []byte                  // scratch
+	live   [MaxSecrets]sign.Secret // scratch
 }
 
 // Indices of exchange.values.
@@ -73,18 +75,36 @@ func newExchange(ctx context.Context, userAgent string) *exchange {
 		GetBody: nil,
 		// A reader that net/http knows to be in memory, so that headers and body
 		// leave in one write.
-		Body: io.NopCloser(&e.body),
-		Header: http.Header{
-			"Content-Type":       contentType,
-			"User-Agent":         e.values[valueUserAgent][:],
-			sign.HeaderID:        e.values[valueID][:],
-			sign.HeaderTimestamp: e.values[valueTimestamp][:],
-			sign.HeaderSignature: e.values[valueSignature][:],
-			"Grapnel-Delivery":   e.values[valueDelivery][:],
-			"Grapnel-Attempt":    e.values[valueAttempt][:],
-		},
+		Body:   io.NopCloser(&e.body),
+		Header: make(http.Header, 8),
 	}).WithContext(httptrace.WithClientTrace(e.ctx, trace))
+	e.own()
 	return e
+}
+
+// own sets the headers that every request has.
+func (e *exchange) own() {
+	h := e.req.Header
+	h["Content-Type"] = contentType
+	h["User-Agent"] = e.values[valueUserAgent][:]
+	h[sign.HeaderID] = e.values[valueID][:]
+	h[sign.HeaderTimestamp] = e.values[valueTimestamp][:]
+	h[sign.HeaderSignature] = e.values[valueSignature][:]
+	h["Grapnel-Delivery"] = e.values[valueDelivery][:]
+	h["Grapnel-Attempt"] = e.values[valueAttempt][:]
+}
+
+// dress replaces the last endpoint's own headers by this one's. Ours come last:
+// nothing overrides them, whatever the check of names may have let through.
+func (e *exchange) dress(headers []targetHeader) {
+	for _, h := range e.custom {
+		delete(e.req.Header, h.name)
+	}
+	for _, h := range headers {
+		e.req.Header[h.name] = h.value
+	}
+	e.custom = headers
+	e.own()
 }
 
 // prepare sets everything that differs from one request to the next.
@@ -102,9 +122,12 @@ func (e *exchange) prepare(t *Target, p *Payload, k Key, attempt int, now time.T
 	e.values[valueDelivery][0] = all[id:delivery]
 	e.values[valueTimestamp][0] = all[delivery:timestamp]
 	e.values[valueAttempt][0] = all[timestamp:]
-	text = sign.AppendSignature(text[:0], t.secrets, all[:id], now, p.Body)
+	text = sign.AppendSignature(text[:0], t.live(e.live[:0], now), all[:id], now, p.Body)
 	e.values[valueSignature][0] = string(text)
 	e.text = text
+	if len(t.headers) > 0 || len(e.custom) > 0 {
+		e.dress(t.headers)
+	}
 	if validTraceParent(p.TraceParent) {
 		e.values[valueTraceParent][0] = p.TraceParent
 		e.req.Header[headerTraceParent] = e.values[valueTraceParent][:]

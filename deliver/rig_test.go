@@ -199,7 +199,7 @@ func newRig(t *testing.T, maxInFlight int) *rig {
 func (r *rig) endpoint(row int64, change ...func(*Endpoint)) {
 	r.t.Helper()
 	ep := Endpoint{
-		Row: row, ID: "ep_1", Org: "acme", URL: "http://127.0.0.1:1/", Secrets: []sign.Secret{sign.NewSecret()},
+		Row: row, ID: "ep_1", Org: "acme", URL: "http://127.0.0.1:1/", Secrets: []Secret{{Secret: sign.NewSecret()}},
 		Timeout: DefaultTimeout, Retry: DefaultPolicy, Concurrency: DefaultConcurrency,
 	}
 	for _, c := range change {

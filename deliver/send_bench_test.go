@@ -76,7 +76,7 @@ func benchSetup(b *testing.B, response string) (*Sender, *Target, *Payload) {
 		UserAgent: "grapnel/bench",
 	})
 	b.Cleanup(s.Close)
-	t, err := NewTarget(Endpoint{ID: "ep_1", URL: "http://" + addr.String() + "/hook", Secrets: []sign.Secret{sign.NewSecret()}, Timeout: 10 * time.Second})
+	t, err := NewTarget(Endpoint{ID: "ep_1", URL: "http://" + addr.String() + "/hook", Secrets: []Secret{{Secret: sign.NewSecret()}}, Timeout: 10 * time.Second})
 	if err != nil {
 		b.Fatal(err)
 	}

@@ -50,7 +50,11 @@ func target(t testing.TB, url string, secrets ...sign.Secret) *deliver.Target {
 	if len(secrets) == 0 {
 		secrets = []sign.Secret{sign.NewSecret()}
 	}
-	to, err := deliver.NewTarget(deliver.Endpoint{ID: "ep_1", URL: url, Secrets: secrets})
+	ep := deliver.Endpoint{ID: "ep_1", URL: url}
+	for _, s := range secrets {
+		ep.Secrets = append(ep.Secrets, deliver.Secret{Secret: s})
+	}
+	to, err := deliver.NewTarget(ep)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -242,7 +246,7 @@ func TestProxiesInTheEnvironmentAreIgnored(t *testing.T) {
 }
 
 func TestNewTarget(t *testing.T) {
-	secret := []sign.Secret{sign.NewSecret()}
+	secret := []deliver.Secret{{Secret: sign.NewSecret()}}
 	for _, tc := range []struct {
 		name string
 		e    deliver.Endpoint
@@ -252,7 +256,7 @@ func TestNewTarget(t *testing.T) {
 		{"http is the sender's to refuse", deliver.Endpoint{URL: "http://example.com/", Secrets: secret}, ""},
 		{"bad URL", deliver.Endpoint{URL: "https://", Secrets: secret}, "endpoint ep_1: url: has no host"},
 		{"no secret", deliver.Endpoint{URL: "https://example.com/"}, "endpoint ep_1: has no signing secret"},
-		{"zero secret", deliver.Endpoint{URL: "https://example.com/", Secrets: []sign.Secret{{}}}, "endpoint ep_1: has no signing secret"},
+		{"zero secret", deliver.Endpoint{URL: "https://example.com/", Secrets: []deliver.Secret{{}}}, "endpoint ep_1: has no signing secret"},
 		{"negative timeout", deliver.Endpoint{URL: "https://example.com/", Secrets: secret, Timeout: -1}, "endpoint ep_1: timeout is -1ns"},
 	} {
 		tc.e.ID = "ep_1"

@@ -43,7 +43,7 @@ func newWalker(t testing.TB, s *Store, org string, endpoints int) *walker {
 func addEndpoint(t testing.TB, s *Store, org string) deliver.Endpoint {
 	t.Helper()
 	e, err := s.AddEndpoint(t.Context(), deliver.Endpoint{
-		Org: org, URL: "https://example.com/hook", EventTypes: []string{"*"}, Secrets: []sign.Secret{sign.NewSecret()},
+		Org: org, URL: "https://example.com/hook", EventTypes: []string{"*"}, Secrets: []deliver.Secret{{Secret: sign.NewSecret()}},
 		Timeout: deliver.DefaultTimeout, Retry: deliver.DefaultPolicy, Concurrency: deliver.DefaultConcurrency,
 	}, Start{})
 	if err != nil {

@@ -11,16 +11,16 @@ import (
 	"github.com/grapnel-hooks/grapnel/deliver"
 )
 
-// copyStore copies database and log, not the shared memory, as a power cut
-// leaves them.
+// copyStore copies database, log and key file, not the shared memory, as a
+// power cut leaves them.
 func copyStore(t *testing.T, from, to string) {
 	t.Helper()
-	for _, suffix := range []string{"", "-wal"} {
-		data, err := os.ReadFile(filepath.Join(from, FileName+suffix))
+	for _, name := range []string{FileName, FileName + "-wal", KeyFileName} {
+		data, err := os.ReadFile(filepath.Join(from, name))
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := os.WriteFile(filepath.Join(to, FileName+suffix), data, 0o600); err != nil {
+		if err := os.WriteFile(filepath.Join(to, name), data, 0o600); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -8,10 +8,10 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/grapnel-hooks/grapnel/deliver"
-	"github.com/grapnel-hooks/grapnel/deliver/sign"
 	"github.com/grapnel-hooks/grapnel/fanout"
 	"github.com/oklog/ulid/v2"
 )
@@ -22,13 +22,24 @@ type EndpointChange struct {
 	Description *string
 	EventTypes  []string
 	Workspace   *string
-	Secrets     []sign.Secret
+	Headers     *[]deliver.Header // see deliver.ChangeHeaders
 	Timeout     *time.Duration
 	Retry       *deliver.Policy
 	Concurrency *int
+	Disabled    *bool // true: by hand; false enables it, whatever had disabled it
+	// Revision is the one that the change is meant for; 0 means any.
+	Revision int64
 }
 
-func (c EndpointChange) apply(e *deliver.Endpoint) {
+// apply makes the change of settings. Enabling and disabling is left to the
+// caller. It fails as [deliver.ChangeHeaders] does.
+func (c EndpointChange) apply(e *deliver.Endpoint) error {
+	moved := c.URL != nil && !deliver.SameOrigin(e.URL, *c.URL)
+	headers, err := deliver.ChangeHeaders(e.Headers, c.Headers, moved)
+	if err != nil {
+		return err
+	}
+	e.Headers = headers
 	set(&e.URL, c.URL)
 	set(&e.Description, c.Description)
 	set(&e.Workspace, c.Workspace)
@@ -38,9 +49,7 @@ func (c EndpointChange) apply(e *deliver.Endpoint) {
 	if c.EventTypes != nil {
 		e.EventTypes = slices.Clone(c.EventTypes)
 	}
-	if c.Secrets != nil {
-		e.Secrets = slices.Clone(c.Secrets)
-	}
+	return nil
 }
 
 func set[T any](dst, src *T) {
@@ -49,12 +58,13 @@ func set[T any](dst, src *T) {
 	}
 }
 
-const endpointColumns = `p.id, p.ulid, p.org, p.url, p.description, p.event_types, p.workspace, p.secrets, p.timeout,
+const endpointColumns = `p.id, p.ulid, p.org, p.url, p.description, p.event_types, p.workspace, p.headers, p.timeout,
 	p.retry_initial, p.retry_multiplier, p.retry_max, p.retry_attempts, p.concurrency,
-	p.disabled_reason, p.disabled_at, p.failing_since, p.created_at, p.updated_at`
+	p.disabled_reason, p.disabled_at, p.failing_since, p.created_at, p.updated_at, p.revision`
 
-// scanEndpoint reads endpointColumns. The org's id is left to the caller.
-func scanEndpoint(r row) (deliver.Endpoint, error) {
+// scanEndpoint reads endpointColumns. The org's id and the secrets are left to
+// the caller.
+func (s *Store) scanEndpoint(r row) (deliver.Endpoint, error) {
 	multiplier, _ := r[10].(float64)
 	e := deliver.Endpoint{
 		Row:            r.int(0),
@@ -70,46 +80,40 @@ func scanEndpoint(r row) (deliver.Endpoint, error) {
 		FailingSince:   fromMillis(r.int(16)),
 		CreatedAt:      fromMillis(r.int(17)),
 		UpdatedAt:      fromMillis(r.int(18)),
+		Revision:       r.int(19),
 	}
 	if err := json.Unmarshal([]byte(r.text(5)), &e.EventTypes); err != nil {
 		return e, fmt.Errorf("event types of endpoint %s: %w", e.ID, err)
 	}
-	var texts []string
-	if err := json.Unmarshal([]byte(r.text(7)), &texts); err != nil {
-		return e, fmt.Errorf("secrets of endpoint %s cannot be read", e.ID) // err could quote one
-	}
-	for _, text := range texts {
-		secret, err := sign.ParseSecret(text)
-		if err != nil {
-			return e, fmt.Errorf("a secret of endpoint %s cannot be read", e.ID)
-		}
-		e.Secrets = append(e.Secrets, secret)
+	var err error
+	if e.Headers, err = s.openHeaders(r.int(2), r.int(0), r.blob(7)); err != nil {
+		return e, fmt.Errorf("endpoint %s: %w", e.ID, err)
 	}
 	return e, nil
 }
 
-// settings are the columns that people set, in the order of writeSettings.
+// settings are the columns that people set, without the sealed ones.
 func settings(e *deliver.Endpoint) []driver.Value {
-	texts := make([]string, len(e.Secrets))
-	for i, s := range e.Secrets {
-		texts[i] = s.Reveal()
-	}
-	return []driver.Value{e.URL, e.Description, jsonList(e.EventTypes), e.Workspace, jsonList(texts), int64(e.Timeout),
+	return []driver.Value{e.URL, e.Description, jsonList(e.EventTypes), e.Workspace, int64(e.Timeout),
 		int64(e.Retry.Initial), e.Retry.Multiplier, int64(e.Retry.MaxInterval), int64(e.Retry.Attempts), int64(e.Concurrency),
-		toMillis(e.UpdatedAt)}
+		toMillis(e.UpdatedAt), e.Revision}
 }
 
 func (s *Store) loadEndpoints() error {
+	secrets, err := s.loadSecrets()
+	if err != nil {
+		return err
+	}
 	live := func(r row) error {
 		o := s.orgRows[r.int(2)]
 		if o == nil {
 			return fmt.Errorf("endpoint %s has no organization", r.text(1))
 		}
-		e, err := scanEndpoint(r)
+		e, err := s.scanEndpoint(r)
 		if err != nil {
 			return err
 		}
-		e.Org = o.org.ID
+		e.Org, e.Secrets = o.org.ID, secrets[e.Row]
 		s.keepEndpoint(o, e)
 		return nil
 	}
@@ -155,12 +159,16 @@ func (s *Store) tell(e deliver.Endpoint) {
 }
 
 // AddEndpoint makes an endpoint of the organization e.Org with the settings
-// of e. ID, Row and times are given by the store. It gets the events after
-// start; with a DisabledReason it gets none until it is enabled.
+// of e. ID, Row, Revision and times are given by the store. It gets the events
+// after start; with a DisabledReason it gets none until it is enabled. It fails
+// as [deliver.CheckHeaders] does.
 func (s *Store) AddEndpoint(ctx context.Context, e deliver.Endpoint, start Start) (deliver.Endpoint, error) {
 	o, err := s.find(e.Org)
 	if err != nil {
 		return deliver.Endpoint{}, err
+	}
+	if e.Headers, err = deliver.CheckHeaders(e.Headers); err != nil {
+		return deliver.Endpoint{}, fmt.Errorf("add endpoint to %s: %w", e.Org, err)
 	}
 	e.EventTypes, e.Secrets = slices.Clone(e.EventTypes), slices.Clone(e.Secrets)
 	err = s.w.do(ctx, func(t *txn) error {
@@ -169,7 +177,7 @@ func (s *Store) AddEndpoint(ctx context.Context, e deliver.Endpoint, start Start
 			return err
 		}
 		now := t.now.Truncate(time.Millisecond).UTC()
-		e.CreatedAt, e.UpdatedAt, e.DisabledAt, e.FailingSince = now, now, time.Time{}, time.Time{}
+		e.CreatedAt, e.UpdatedAt, e.DisabledAt, e.FailingSince, e.Revision = now, now, time.Time{}, time.Time{}, 1
 		if !e.Enabled() {
 			e.DisabledAt = now
 		}
@@ -179,8 +187,8 @@ func (s *Store) AddEndpoint(ctx context.Context, e deliver.Endpoint, start Start
 		}
 		e.ID = "ep_" + id.String()
 		args := append(settings(&e), e.ID, o.row, e.DisabledReason, toMillis(e.DisabledAt), int64(0), toMillis(now))
-		if _, err := t.c.exec(`INSERT INTO endpoints(url, description, event_types, workspace, secrets, timeout,
-			retry_initial, retry_multiplier, retry_max, retry_attempts, concurrency, updated_at,
+		if _, err := t.c.exec(`INSERT INTO endpoints(url, description, event_types, workspace, timeout,
+			retry_initial, retry_multiplier, retry_max, retry_attempts, concurrency, updated_at, revision,
 			ulid, org, disabled_reason, disabled_at, failing_since, created_at)
 			VALUES(?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)`, args...); err != nil {
 			return err
@@ -190,6 +198,15 @@ func (s *Store) AddEndpoint(ctx context.Context, e deliver.Endpoint, start Start
 			return err
 		}
 		e.Row = r.int(0)
+		if err := t.writeHeaders(o, &e); err != nil {
+			return err
+		}
+		for i := range e.Secrets {
+			e.Secrets[i].Row, e.Secrets[i].CreatedAt = 0, now
+		}
+		if err := t.addSecrets(o, &e); err != nil {
+			return err
+		}
 		if start.After != nil {
 			at = place{incarnation: max(at.incarnation, 1), seq: int64(*start.After)}
 		}
@@ -199,7 +216,8 @@ func (s *Store) AddEndpoint(ctx context.Context, e deliver.Endpoint, start Start
 			}
 		}
 		t.changed(o, e)
-		return nil
+		t.made = e
+		return t.audited(o, "endpoint.add", e.ID, endpointChanges(deliver.Endpoint{}, e))
 	})
 	if err != nil {
 		return deliver.Endpoint{}, fmt.Errorf("add endpoint to %s: %w", e.Org, err)
@@ -255,19 +273,74 @@ func (s *Store) AllEndpoints(context.Context) ([]deliver.Endpoint, error) {
 	return list, nil
 }
 
-// SetEndpoint changes settings of an endpoint. A change of types or workspace holds for
-// the events after the org's position. It wraps [ErrNotFound].
+// SetEndpoint changes settings of an endpoint, all of them or none. A change of
+// types or workspace holds for the events after the org's position. It wraps
+// [ErrNotFound], and [ErrRevision] when the endpoint has another revision than
+// the change is meant for, and fails as [deliver.ChangeHeaders] does.
 func (s *Store) SetEndpoint(ctx context.Context, org, id string, c EndpointChange) (deliver.Endpoint, error) {
-	return s.edit(ctx, org, id, func(t *txn, o *orgState, e *deliver.Endpoint) error {
+	return s.edit(ctx, org, id, func(t *txn, o *orgState, e *deliver.Endpoint) (bool, error) {
+		if c.Revision != 0 && c.Revision != e.Revision {
+			return false, fmt.Errorf("%w: it is at revision %d, not %d", ErrRevision, e.Revision, c.Revision)
+		}
 		before := *e
-		c.apply(e)
-		if e.Enabled() && (e.Workspace != before.Workspace || !slices.Equal(e.EventTypes, before.EventTypes)) {
-			if err := t.resubscribe(o, e); err != nil {
-				return err
+		if err := c.apply(e); err != nil {
+			return false, err
+		}
+		changes := endpointChanges(before, *e)
+		if len(changes) > 0 {
+			if err := t.audited(o, "endpoint.change", e.ID, changes); err != nil {
+				return false, err
 			}
 		}
-		return nil
+		if c.Disabled != nil && *c.Disabled == e.Enabled() {
+			if *c.Disabled {
+				return true, t.disable(o, e, deliver.DisabledManual)
+			}
+			return true, t.enable(o, e)
+		}
+		if e.Enabled() && (e.Workspace != before.Workspace || !slices.Equal(e.EventTypes, before.EventTypes)) {
+			if err := t.resubscribe(o, e); err != nil {
+				return false, err
+			}
+		}
+		return len(changes) > 0, nil
 	})
+}
+
+// endpointChanges are the settings that differ, by their names in the API. Of
+// headers and of a URL's query it has no values.
+func endpointChanges(before, after deliver.Endpoint) Changes {
+	c := Changes{}
+	if before.URL != after.URL {
+		c["url"] = [2]any{withoutQuery(before.URL), withoutQuery(after.URL)}
+	}
+	changed(c, "description", before.Description, after.Description)
+	changed(c, "workspace_id", before.Workspace, after.Workspace)
+	changed(c, "timeout_ms", before.Timeout.Milliseconds(), after.Timeout.Milliseconds())
+	changed(c, "retry", before.Retry, after.Retry)
+	changed(c, "concurrency", before.Concurrency, after.Concurrency)
+	if !slices.Equal(before.EventTypes, after.EventTypes) {
+		c["event_types"] = [2]any{before.EventTypes, after.EventTypes}
+	}
+	if !slices.EqualFunc(before.Headers, after.Headers, func(a, b deliver.Header) bool { return a.Name == b.Name && a.Value.Equal(b.Value) }) {
+		c["headers"] = [2]any{headerNames(before.Headers), headerNames(after.Headers)}
+	}
+	return c
+}
+
+func withoutQuery(url string) string {
+	if base, _, found := strings.Cut(url, "?"); found {
+		return base + "?…"
+	}
+	return url
+}
+
+func headerNames(headers []deliver.Header) []string {
+	names := make([]string, len(headers))
+	for i, h := range headers {
+		names[i] = h.Name
+	}
+	return names
 }
 
 // DisableEndpoint ends the endpoint's subscription at the org's position. Its
@@ -277,8 +350,8 @@ func (s *Store) DisableEndpoint(ctx context.Context, org, id, reason string) (de
 	if reason == "" {
 		return deliver.Endpoint{}, errors.New("disable endpoint: a reason is needed")
 	}
-	return s.edit(ctx, org, id, func(t *txn, o *orgState, e *deliver.Endpoint) error {
-		return t.disable(o, e, reason)
+	return s.edit(ctx, org, id, func(t *txn, o *orgState, e *deliver.Endpoint) (bool, error) {
+		return e.Enabled(), t.disable(o, e, reason)
 	})
 }
 
@@ -286,13 +359,21 @@ func (s *Store) DisableEndpoint(ctx context.Context, org, id, reason string) (de
 // subscribes it again from the org's position on. Enabling an enabled endpoint
 // changes nothing.
 func (s *Store) EnableEndpoint(ctx context.Context, org, id string) (deliver.Endpoint, error) {
-	return s.edit(ctx, org, id, func(t *txn, o *orgState, e *deliver.Endpoint) error {
+	return s.edit(ctx, org, id, func(t *txn, o *orgState, e *deliver.Endpoint) (bool, error) {
 		if e.Enabled() {
-			return nil
+			return false, nil
 		}
-		e.DisabledReason, e.DisabledAt, e.FailingSince = "", time.Time{}, time.Time{}
-		return t.resubscribe(o, e)
+		return true, t.enable(o, e)
 	})
+}
+
+func (t *txn) enable(o *orgState, e *deliver.Endpoint) error {
+	reason := e.DisabledReason
+	e.DisabledReason, e.DisabledAt, e.FailingSince = "", time.Time{}, time.Time{}
+	if err := t.resubscribe(o, e); err != nil {
+		return err
+	}
+	return t.audited(o, "endpoint.enable", e.ID, Changes{"disabled_reason": {reason, ""}})
 }
 
 func (t *txn) disable(o *orgState, e *deliver.Endpoint, reason string) error {
@@ -300,11 +381,15 @@ func (t *txn) disable(o *orgState, e *deliver.Endpoint, reason string) error {
 		return nil
 	}
 	e.DisabledReason, e.DisabledAt = reason, t.now.Truncate(time.Millisecond).UTC()
-	return t.unsubscribe(o, e.Row)
+	if err := t.unsubscribe(o, e.Row); err != nil {
+		return err
+	}
+	return t.audited(o, "endpoint.disable", e.ID, Changes{"disabled_reason": {"", reason}})
 }
 
-// edit reads an endpoint, lets f change it, and writes it, in one operation.
-func (s *Store) edit(ctx context.Context, org, id string, f func(*txn, *orgState, *deliver.Endpoint) error) (deliver.Endpoint, error) {
+// edit reads an endpoint, lets f change it, and writes it if f says that it did,
+// in one operation.
+func (s *Store) edit(ctx context.Context, org, id string, f func(*txn, *orgState, *deliver.Endpoint) (bool, error)) (deliver.Endpoint, error) {
 	o, err := s.find(org)
 	if err != nil {
 		return deliver.Endpoint{}, err
@@ -315,10 +400,12 @@ func (s *Store) edit(ctx context.Context, org, id string, f func(*txn, *orgState
 		if e, err = t.endpoint(o, "p.ulid = ?", id); err != nil {
 			return err
 		}
-		if err := f(t, o, &e); err != nil {
-			return err
+		written, err := f(t, o, &e)
+		if err == nil && written {
+			err = t.write(o, &e)
 		}
-		return t.write(o, &e)
+		t.made = e
+		return err
 	})
 	if err != nil {
 		return deliver.Endpoint{}, fmt.Errorf("endpoint %s: %w", id, err)
@@ -328,7 +415,7 @@ func (s *Store) edit(ctx context.Context, org, id string, f func(*txn, *orgState
 
 // endpoint reads the org's endpoint for which where holds.
 func (t *txn) endpoint(o *orgState, where string, arg driver.Value) (deliver.Endpoint, error) {
-	r := make(row, 19)
+	r := make(row, 20)
 	found, err := t.c.one(r, "SELECT "+endpointColumns+" FROM endpoints p WHERE "+where+" AND p.org = ? AND p.removed_at IS NULL", arg, o.row)
 	if err != nil {
 		return deliver.Endpoint{}, err
@@ -336,17 +423,25 @@ func (t *txn) endpoint(o *orgState, where string, arg driver.Value) (deliver.End
 	if !found {
 		return deliver.Endpoint{}, ErrNotFound
 	}
-	e, err := scanEndpoint(r)
+	e, err := t.s.scanEndpoint(r)
+	if err != nil {
+		return e, err
+	}
 	e.Org = o.org.ID
+	e.Secrets, err = t.secrets(e.Row)
 	return e, err
 }
 
-// write stores all of e that can change.
+// write stores all of e that can change but its secrets, as its next revision.
 func (t *txn) write(o *orgState, e *deliver.Endpoint) error {
 	e.UpdatedAt = t.now.Truncate(time.Millisecond).UTC()
+	e.Revision++
+	if err := t.writeHeaders(o, e); err != nil {
+		return err
+	}
 	args := append(settings(e), e.DisabledReason, toMillis(e.DisabledAt), toMillis(e.FailingSince), e.Row)
-	if _, err := t.c.exec(`UPDATE endpoints SET url=?, description=?, event_types=?, workspace=?, secrets=?, timeout=?,
-		retry_initial=?, retry_multiplier=?, retry_max=?, retry_attempts=?, concurrency=?, updated_at=?,
+	if _, err := t.c.exec(`UPDATE endpoints SET url=?, description=?, event_types=?, workspace=?, timeout=?,
+		retry_initial=?, retry_multiplier=?, retry_max=?, retry_attempts=?, concurrency=?, updated_at=?, revision=?,
 		disabled_reason=?, disabled_at=?, failing_since=? WHERE id=?`, args...); err != nil {
 		return err
 	}
@@ -355,7 +450,7 @@ func (t *txn) write(o *orgState, e *deliver.Endpoint) error {
 }
 
 // RemoveEndpoint removes an endpoint: its subscription ends at the org's
-// position, its secrets are forgotten, and its pending deliveries are cancelled,
+// position, its secrets and headers are deleted, and its pending deliveries are cancelled,
 // in steps beside the traffic. When it returns without error, all are; when it
 // fails after the removal itself, the next start does the rest.
 func (s *Store) RemoveEndpoint(ctx context.Context, org, id string) error {
@@ -371,10 +466,16 @@ func (s *Store) RemoveEndpoint(ctx context.Context, org, id string) error {
 		if err := t.unsubscribe(o, e.Row); err != nil {
 			return err
 		}
-		if _, err := t.c.exec("UPDATE endpoints SET removed_at=?1, secrets='[]', updated_at=?1 WHERE id=?2", toMillis(t.now), e.Row); err != nil {
+		if _, err := t.c.exec("UPDATE endpoints SET removed_at=?1, headers=NULL, updated_at=?1 WHERE id=?2", toMillis(t.now), e.Row); err != nil {
 			return err
 		}
-		e.Secrets, e.DisabledReason, e.DisabledAt = nil, deliver.DisabledRemoved, t.now.Truncate(time.Millisecond).UTC()
+		if _, err := t.c.exec("DELETE FROM secrets WHERE endpoint=?", e.Row); err != nil {
+			return err
+		}
+		if err := t.audited(o, "endpoint.remove", e.ID, Changes{"url": {withoutQuery(e.URL), nil}}); err != nil {
+			return err
+		}
+		e.Secrets, e.Headers, e.DisabledReason, e.DisabledAt = nil, nil, deliver.DisabledRemoved, t.now.Truncate(time.Millisecond).UTC()
 		t.after = append(t.after, func() {
 			s.mu.Lock()
 			delete(s.endpoints, e.Row)

@@ -16,6 +16,10 @@ var (
 	// ErrCorrupt: the file is not a database of ours, or it is damaged. It was
 	// not touched.
 	ErrCorrupt = errors.New("database is damaged or not ours")
+	// ErrKey: the key with which the secrets are sealed is missing, is another
+	// database's, or can be read by others. The error says what to do. The
+	// database was not changed.
+	ErrKey = errors.New("the key of the secrets cannot be used")
 )
 
 // Errors of administration. [fanout.ErrNoOrg] and [fanout.ErrFull] occur
@@ -30,6 +34,8 @@ var (
 	ErrInUse = errors.New("still in use")
 	// ErrState: its present state does not allow it.
 	ErrState = errors.New("not possible in its present state")
+	// ErrRevision: somebody has changed it since the caller read it.
+	ErrRevision = errors.New("changed meanwhile")
 	// ErrBusy: another process held the write lock for too long; nothing was
 	// written, and the same call may succeed later.
 	ErrBusy = errors.New("store is busy")

@@ -23,6 +23,7 @@ import (
 
 	"github.com/grapnel-hooks/grapnel/deliver"
 	"github.com/grapnel-hooks/grapnel/fanout"
+	"github.com/grapnel-hooks/grapnel/sqlite/seal"
 	"github.com/grapnel-hooks/grapnel/stream"
 	"github.com/mattn/go-sqlite3"
 )
@@ -59,9 +60,15 @@ type Options struct {
 	Synchronous string
 	// Gated says whether a plan lacks outgoing webhooks; nil: no plan does.
 	Gated func(plan string) bool
+	// KeyFile holds the keys that secrets are sealed with; "" means [KeyFileName]
+	// in Dir. It is made with the database. Keys, if there are any, are used
+	// instead, the first to seal.
+	KeyFile string
+	Keys    []seal.Key
 	// Failpoint is called with the name of each durable step just before or
 	// after it: commit.before, commit.after, record.before, record.after,
-	// retention.step, seal.step, sweep.step, migrate.step. Nil in production.
+	// retention.step, seal.step, sweep.step, migrate.step, keyring.written,
+	// keyring.dropped, reseal.step. Nil in production.
 	Failpoint func(name string)
 
 	// For tests.
@@ -119,6 +126,10 @@ type Store struct {
 	w      *writer
 	keys   *keys
 
+	ring     atomic.Pointer[seal.Keyring]
+	keyFile  string     // "": the keys were given
+	rotating sync.Mutex // held by the one rotation of the key that runs
+
 	// What people ask for all the time, as of the last commit. Written by the
 	// writer's goroutine after its commits; values are replaced, never changed.
 	mu        sync.RWMutex
@@ -130,6 +141,7 @@ type Store struct {
 	tokens    map[[sha256.Size]byte]*tokenState
 	tokenIDs  map[string]*tokenState // the same, by tok_…
 
+	eventTypes eventTypes
 	onEndpoint atomic.Pointer[func(deliver.Endpoint)]
 	onRevoked  atomic.Pointer[func(id string)]
 
@@ -145,15 +157,14 @@ type Store struct {
 //
 // A database of a newer version fails with [ErrNewer], and a file that is no
 // database, is another program's, is empty or damaged with [ErrCorrupt]; neither
-// is touched. The caller makes sure that no other process has the directory
-// open.
+// is touched. Without the key of its secrets it fails with [ErrKey]. The caller
+// makes sure that no other process has the directory open.
 func Open(ctx context.Context, o Options) (*Store, error) {
 	if err := o.complete(); err != nil {
 		return nil, err
 	}
 	if text, version, _ := sqlite3.Version(); version < minVersion {
 		return nil, fmt.Errorf("SQLite %s: want %s or later, earlier ones can corrupt a write-ahead log", text, minVersionText)
-	eventTypes eventTypes
 	}
 	if err := os.MkdirAll(o.Dir, 0o700); err != nil {
 		return nil, fmt.Errorf("data directory: %w", err)
@@ -206,6 +217,9 @@ func (s *Store) open(ctx context.Context) error {
 	if err := s.w.pin(pinned); err != nil {
 		return err
 	}
+	if err := s.openKeyring(); err != nil {
+		return err
+	}
 
 	// Read-only, and with a small cache: the pages that matter are in the
 	// operating system's.
@@ -219,6 +233,7 @@ func (s *Store) open(ctx context.Context) error {
 	s.w.start()
 	s.tasks.Go(s.seal)
 	s.tasks.Go(func() { s.sweepAfterStart(s.stopped) })
+	s.tasks.Go(func() { s.resealAfterStart(s.stopped) })
 	return nil
 }
 
@@ -231,6 +246,9 @@ func (s *Store) load() error {
 	}
 	if err := s.loadEndpoints(); err != nil {
 		return fmt.Errorf("load endpoints: %w", err)
+	}
+	if err := s.loadEventTypes(); err != nil {
+		return fmt.Errorf("load event types: %w", err)
 	}
 	if err := s.loadTokens(); err != nil {
 		return fmt.Errorf("load tokens: %w", err)
@@ -259,9 +277,6 @@ func (s *Store) Close() error {
 
 // closeConnections closes what is open. The writer's comes last: closing the
 // last connection of all folds the log into the database.
-	if err := s.loadEventTypes(); err != nil {
-		return fmt.Errorf("load event types: %w", err)
-	}
 func (s *Store) closeConnections() error {
 	var errs []error
 	if s.readDB != nil {

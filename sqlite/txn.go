@@ -48,6 +48,7 @@ func (t *txn) count(org int64, pending, dead int64) {
 func (t *txn) attempt(ops []*op, records []deliver.Record) (err error) {
 	began := time.Now()
 	t.now, t.next, t.after, t.rows, t.plans = t.s.now(), t.w.nextEvent, nil, 0, false
+	t.caller, t.made = Caller{Actor: itself}, nil
 	t.counts, t.fails, t.plain = make(map[int64]change), nil, t.plain[:0]
 	for _, o := range ops {
 		o.err = nil

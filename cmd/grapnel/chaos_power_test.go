@@ -123,16 +123,16 @@ func copyBooks(t *testing.T, to, from string) {
 	if err := os.Mkdir(to, 0o700); err != nil {
 		t.Fatal(err)
 	}
-	for _, name := range []string{sqlite.FileName, sqlite.FileName + "-wal"} {
+	for _, name := range []string{sqlite.FileName, sqlite.FileName + "-wal", sqlite.KeyFileName} {
 		in, err := os.Open(filepath.Join(from, name))
-		if errors.Is(err, fs.ErrNotExist) && name != sqlite.FileName {
+		if errors.Is(err, fs.ErrNotExist) && name == sqlite.FileName+"-wal" {
 			continue // the log is folded in
 		}
 		if err != nil {
 			t.Fatal(err)
 		}
 		defer in.Close()
-		out, err := os.Create(filepath.Join(to, name))
+		out, err := os.OpenFile(filepath.Join(to, name), os.O_CREATE|os.O_WRONLY, 0o600)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -187,7 +187,7 @@ func (d *daemon) AddEndpoint(ctx context.Context, e httpapi.NewEndpoint) (out ht
 	}
 	ep := deliver.Endpoint{
 		Org: e.Org, URL: e.URL, Description: e.Description, EventTypes: e.EventTypes, Workspace: e.Workspace,
-		Secrets: []sign.Secret{secret}, Timeout: e.Timeout, Retry: e.Retry, Concurrency: e.Concurrency,
+		Secrets: []deliver.Secret{{Secret: secret}}, Timeout: e.Timeout, Retry: e.Retry, Concurrency: e.Concurrency,
 	}
 	if e.Disabled {
 		ep.DisabledReason = deliver.DisabledManual

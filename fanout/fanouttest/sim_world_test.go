@@ -223,7 +223,7 @@ func (s *sim) newEndpoint(b *Books, org string) {
 	s.receivers[int64(len(s.disk.endpoints))+1] = &receiver{org: org}
 	s.mu.Unlock()
 	_, err := b.AddEndpoint(s.ctx, deliver.Endpoint{
-		Org: org, URL: "https://example.com", Secrets: []sign.Secret{secret}, Retry: simPolicy,
+		Org: org, URL: "https://example.com", Secrets: []deliver.Secret{{Secret: secret}}, Retry: simPolicy,
 		EventTypes:  types[s.dice.IntN(len(types))],
 		Workspace:   workspaces[s.dice.IntN(len(workspaces))],
 		Concurrency: 1 + s.dice.IntN(4),

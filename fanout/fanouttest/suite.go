@@ -126,7 +126,7 @@ func (s *suite) endpointOf(org string, types ...string) deliver.Endpoint {
 		Org:         org,
 		URL:         "https://example.com/hook",
 		EventTypes:  types,
-		Secrets:     []sign.Secret{sign.NewSecret()},
+		Secrets:     []deliver.Secret{{Secret: sign.NewSecret()}},
 		Timeout:     deliver.DefaultTimeout,
 		Retry:       deliver.DefaultPolicy,
 		Concurrency: deliver.DefaultConcurrency,

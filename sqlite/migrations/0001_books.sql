@@ -43,7 +43,7 @@ CREATE TABLE endpoints(
   description     TEXT    NOT NULL,
   event_types     TEXT    NOT NULL,        -- JSON array
   workspace       TEXT    NOT NULL,
-  secrets         TEXT    NOT NULL,        -- JSON array, newest first; emptied on removal
+  headers         BLOB,                    -- sealed JSON array of [name, value]; NULL: none, or removed
   timeout         INTEGER NOT NULL,        -- ns
   retry_initial   INTEGER NOT NULL,        -- ns
   retry_multiplier REAL   NOT NULL,
@@ -55,10 +55,29 @@ CREATE TABLE endpoints(
   failing_since   INTEGER NOT NULL,        -- ms, 0: the last outcome was a success
   created_at      INTEGER NOT NULL,        -- ms
   updated_at      INTEGER NOT NULL,        -- ms
+  revision        INTEGER NOT NULL,        -- of all that people set, and of disabled_reason
   removed_at      INTEGER,                 -- ms; the row stays while rows refer to it
   swept           INTEGER NOT NULL DEFAULT 0 -- 1: removed, and its pending deliveries are cancelled
 );
 CREATE INDEX endpoints_unswept ON endpoints(id) WHERE removed_at IS NOT NULL AND swept = 0;
+
+-- Signing secrets: the newest of an endpoint, and those before it until they end.
+CREATE TABLE secrets(
+  id         INTEGER PRIMARY KEY,          -- ascends with time
+  org        INTEGER NOT NULL,
+  endpoint   INTEGER NOT NULL,
+  created_at INTEGER NOT NULL,             -- ms
+  expires_at INTEGER NOT NULL,             -- ms; 0: it has no end
+  sealed     BLOB    NOT NULL              -- whsec_…, bound to org, endpoint and id
+);
+CREATE INDEX secrets_endpoint ON secrets(endpoint, id);
+CREATE INDEX secrets_ending   ON secrets(expires_at, endpoint) WHERE expires_at > 0;
+
+-- Nothing, sealed: it proves at each start that the key is this database's.
+CREATE TABLE probe(
+  id     INTEGER PRIMARY KEY CHECK(id = 1),
+  sealed BLOB    NOT NULL
+);
 
 -- Who was subscribed to what, during which span of the org's stream.
 CREATE TABLE subscriptions(
