@@ -62,3 +62,5 @@ func wholeDaemon(t *testing.T) *doortest.API {
 }
 
 func TestMatrixOfTheDaemon(t *testing.T) { doortest.Matrix(t, wholeDaemon(t)) }
+
+func TestContractOfTheDaemon(t *testing.T) { doortest.Contract(t, wholeDaemon(t)) }

@@ -28,15 +28,15 @@ type AuditLog interface {
 
 // AuditBody is an entry of the audit in an answer.
 type AuditBody struct {
-	ID        int64                 `json:"id"`
-	Org       *string               `json:"org" doc:"null: the installation's"`
+	ID        int64                 `json:"id" example:"7"`
+	Org       *string               `json:"org" example:"acme" doc:"null: the installation's"`
 	At        time.Time             `json:"at"`
-	Actor     string                `json:"actor" doc:"A token's id; operator: at the daemon's socket; grapnel: the daemon itself"`
+	Actor     string                `json:"actor" example:"tok_01KB2Q3X8V9W0Y1Z2A3B4C5D6H" doc:"A token's id; operator: at the daemon's socket; grapnel: the daemon itself"`
 	Action    string                `json:"action" example:"endpoint.change"`
-	Target    string                `json:"target" doc:"The id of what was changed"`
-	Changes   map[string]ChangeBody `json:"changes,omitempty" doc:"Settings that changed; secrets and values of headers are never shown"`
-	Address   string                `json:"address,omitempty" doc:"Where the request came from"`
-	RequestID string                `json:"request_id,omitempty"`
+	Target    string                `json:"target" example:"ep_01KB2Q3X8V9W0Y1Z2A3B4C5D6E" doc:"The id of what was changed"`
+	Changes   map[string]ChangeBody `json:"changes,omitempty" example:"{\"concurrency\":{\"old\":8,\"new\":16}}" doc:"Settings that changed; secrets and values of headers are never shown"`
+	Address   string                `json:"address,omitempty" example:"192.0.2.7" doc:"Where the request came from"`
+	RequestID string                `json:"request_id,omitempty" example:"req_01KB2Q3X8V9W0Y1Z2A3B4C5D6J"`
 }
 
 // ChangeBody is what one setting was, and is.

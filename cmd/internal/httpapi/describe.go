@@ -3,6 +3,7 @@ package httpapi
 import (
 	"maps"
 	"net/http"
+	"slices"
 	"strings"
 
 	"github.com/danielgtaylor/huma/v2"
@@ -60,11 +61,11 @@ func (a *api) describe() {
 	for _, item := range doc.Paths {
 		for _, op := range operationsOf(item) {
 			if op.RequestBody != nil {
-				describeExamples(doc.Components.Schemas, op.RequestBody.Content)
+				describeExamples(doc.Components.Schemas, op.RequestBody.Content, true)
 			}
 			for status, response := range op.Responses {
 				if strings.HasPrefix(status, "2") {
-					describeExamples(doc.Components.Schemas, response.Content)
+					describeExamples(doc.Components.Schemas, response.Content, false)
 				}
 			}
 		}
@@ -91,18 +92,19 @@ func operationsOf(item *huma.PathItem) map[string]*huma.Operation {
 }
 
 // describeExamples gives bodies without an example the one that their fields'
-// examples make together.
-func describeExamples(schemas huma.Registry, content map[string]*huma.MediaType) {
+// examples make together. One that is to be sent has only the times that it
+// needs: those of an example are soon in the past.
+func describeExamples(schemas huma.Registry, content map[string]*huma.MediaType, sent bool) {
 	for _, media := range content {
 		if media.Example == nil && media.Schema != nil {
-			media.Example = exampleOf(schemas, media.Schema)
+			media.Example = exampleOf(schemas, media.Schema, sent)
 		}
 	}
 }
 
 // exampleOf is the example of a schema: its own, else what its parts give. nil
 // means that there is none.
-func exampleOf(schemas huma.Registry, s *huma.Schema) any {
+func exampleOf(schemas huma.Registry, s *huma.Schema, sent bool) any {
 	for s.Ref != "" {
 		s = schemas.SchemaFromRef(s.Ref)
 	}
@@ -114,9 +116,9 @@ func exampleOf(schemas huma.Registry, s *huma.Schema) any {
 	case len(s.Enum) > 0:
 		return s.Enum[0]
 	case len(s.OneOf) > 0:
-		return exampleOf(schemas, s.OneOf[0])
+		return exampleOf(schemas, s.OneOf[0], sent)
 	case s.Type == huma.TypeArray:
-		if one := exampleOf(schemas, s.Items); one != nil {
+		if one := exampleOf(schemas, s.Items, sent); one != nil {
 			return []any{one}
 		}
 		return []any{}
@@ -127,7 +129,12 @@ func exampleOf(schemas huma.Registry, s *huma.Schema) any {
 	case s.Type == huma.TypeObject:
 		object := map[string]any{}
 		for name, p := range s.Properties {
-			if v := exampleOf(schemas, p); v != nil {
+			required := slices.Contains(s.Required, name)
+			if sent && !required && p.Format == "date-time" {
+				continue
+			}
+			v := exampleOf(schemas, p, sent)
+			if v != nil || required && p.Nullable {
 				object[name] = v
 			}
 		}

@@ -25,3 +25,5 @@ func inMemory() *doortest.API {
 }
 
 func TestMatrix(t *testing.T) { doortest.Matrix(t, inMemory()) }
+
+func TestContract(t *testing.T) { doortest.Contract(t, inMemory()) }

@@ -79,17 +79,17 @@ func TokenHash(text string) (hash [sha256.Size]byte, ok bool) {
 
 // TokenCreate is the body of POST /orgs/{org}/tokens and of POST /tokens.
 type TokenCreate struct {
-	Name      string     `json:"name,omitempty" maxLength:"200" doc:"For people"`
-	Scopes    []Scope    `json:"scopes" nullable:"false" minItems:"1" maxItems:"6" enum:"webhooks:read,webhooks:manage,events:write,cursors:read,cursors:manage,admin" doc:"What it may do; managing implies reading, admin implies everything"`
+	Name      string     `json:"name,omitempty" maxLength:"200" example:"dashboard" doc:"For people"`
+	Scopes    []Scope    `json:"scopes" nullable:"false" minItems:"1" maxItems:"6" enum:"webhooks:read,webhooks:manage,events:write,cursors:read,cursors:manage,admin" example:"[\"webhooks:read\"]" doc:"What it may do; managing implies reading, admin implies everything"`
 	ExpiresAt *time.Time `json:"expires_at,omitempty" nullable:"false" doc:"At most a year from now; 90 days from now when left out"`
 }
 
 // TokenBody is a token in an answer.
 type TokenBody struct {
-	ID         string     `json:"id"`
-	Org        *string    `json:"org" doc:"null: an operator's, for all organizations"`
-	Name       string     `json:"name,omitempty"`
-	Scopes     []Scope    `json:"scopes" nullable:"false"`
+	ID         string     `json:"id" example:"tok_01KB2Q3X8V9W0Y1Z2A3B4C5D6H"`
+	Org        *string    `json:"org" example:"acme" doc:"null: an operator's, for all organizations"`
+	Name       string     `json:"name,omitempty" example:"dashboard"`
+	Scopes     []Scope    `json:"scopes" nullable:"false" example:"[\"webhooks:read\"]"`
 	CreatedAt  time.Time  `json:"created_at"`
 	ExpiresAt  time.Time  `json:"expires_at"`
 	LastUsedAt *time.Time `json:"last_used_at" doc:"To about a minute; null: never"`
@@ -99,7 +99,7 @@ type TokenBody struct {
 // TokenCreated is the answer that shows a token's text, once.
 type TokenCreated struct {
 	TokenBody
-	Token string `json:"token" doc:"Send it as Authorization: Bearer; shown here and never again"`
+	Token string `json:"token" example:"gk_bm90LWEtdG9rZW4tYnV0LWFuLWV4YW1wbGUtb2Ytb25l" doc:"Send it as Authorization: Bearer; shown here and never again"`
 }
 
 type tokenCreate struct {

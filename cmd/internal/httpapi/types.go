@@ -287,7 +287,13 @@ func (d *Duration) UnmarshalText(b []byte) error {
 
 // Schema implements huma.SchemaProvider.
 func (Duration) Schema(huma.Registry) *huma.Schema {
-	return &huma.Schema{Type: huma.TypeString, Format: "duration", Examples: []any{"30s"}}
+	// The format "duration" of JSON Schema is another one: PT30S.
+	s := &huma.Schema{
+		Type: huma.TypeString, Examples: []any{"30s"},
+		Pattern: `^([0-9]*\.?[0-9]+(ns|us|ms|s|m|h))+$`, PatternDescription: "a duration, such as 30s or 8h",
+	}
+	s.PrecomputeMessages()
+	return s
 }
 
 // Clearable is a text in an update: absent leaves it as it is, null or ""

@@ -126,7 +126,7 @@ func (s *Service) Org(_ context.Context, org string) (httpapi.Org, error) {
 	return s.orgs[org], err
 }
 
-func (s *Service) ChangeOrg(_ context.Context, org string, c httpapi.OrgChange) (httpapi.Org, error) {
+func (s *Service) ChangeOrg(ctx context.Context, org string, c httpapi.OrgChange) (httpapi.Org, error) {
 	leave, err := s.enter(org)
 	defer leave()
 	if err != nil {
@@ -138,10 +138,11 @@ func (s *Service) ChangeOrg(_ context.Context, org string, c httpapi.OrgChange) 
 	o.Payload = *cmp.Or(c.Payload, &o.Payload)
 	o.Subjects = *cmp.Or(c.Subjects, &o.Subjects)
 	s.orgs[org] = o
+	s.note(ctx, org, "org.change", org)
 	return o, nil
 }
 
-func (s *Service) RemoveOrg(_ context.Context, org string) error {
+func (s *Service) RemoveOrg(ctx context.Context, org string) error {
 	leave, err := s.enter(org)
 	defer leave()
 	if err != nil {
@@ -153,6 +154,7 @@ func (s *Service) RemoveOrg(_ context.Context, org string) error {
 		}
 	}
 	delete(s.orgs, org)
+	s.note(ctx, "", "org.remove", org)
 	return nil
 }
 
@@ -430,7 +432,7 @@ func (s *Service) Delivery(_ context.Context, org string, key deliver.Key) (deli
 	return d.Delivery, slices.Clone(d.attempts), nil
 }
 
-func (s *Service) RetryDelivery(_ context.Context, org string, key deliver.Key) (deliver.Delivery, error) {
+func (s *Service) RetryDelivery(ctx context.Context, org string, key deliver.Key) (deliver.Delivery, error) {
 	leave, err := s.enter(org)
 	defer leave()
 	if err != nil {
@@ -441,6 +443,7 @@ func (s *Service) RetryDelivery(_ context.Context, org string, key deliver.Key) 
 		return deliver.Delivery{}, err
 	}
 	d.State, d.Reason, d.Due = deliver.Pending, deliver.NoReason, time.Time{}
+	s.note(ctx, org, "delivery.retry", d.ID(d.Stored))
 	return d.Delivery, nil
 }
 
