@@ -116,11 +116,17 @@ func (l *list) run(ctx context.Context) error {
 		return l.walk(ctx)
 	case l.o.pending.Load() == 0:
 		return nil
-	case l.s.pending() > l.s.o.pendingScan:
+	case l.s.pending() > l.s.o.pendingScan,
+		l.filtered() && l.o.pending.Load() > rowsStep: // of which most may not be wanted, with a reading of the index for each step
 		return l.walk(ctx)
 	default:
 		return l.byPending(ctx)
 	}
+}
+
+// filtered reports whether the event decides what is on the list.
+func (l *list) filtered() bool {
+	return l.f.Type != "" || !l.f.Since.IsZero() || !l.f.Until.IsZero()
 }
 
 // pending is how many deliveries of all orgs are pending.

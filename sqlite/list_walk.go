@@ -99,10 +99,10 @@ func (l *list) failed(low int64) (more, full bool, err error) {
 
 // look is how many entries of an index are looked at by one query.
 func (l *list) look() int {
-	if l.f.Type == "" && l.f.Since.IsZero() && l.f.Until.IsZero() {
-		return l.limit + 1
+	if l.filtered() {
+		return rowsStep
 	}
-	return rowsStep
+	return l.limit + 1
 }
 
 // entries takes those of the keys that a query finds whose event is wanted.
