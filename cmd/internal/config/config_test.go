@@ -1,6 +1,7 @@
 package config
 
 import (
+	"encoding/json"
 	"errors"
 	"log/slog"
 	"net/netip"
@@ -12,6 +13,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
+	"github.com/grapnel-hooks/grapnel/fanout/catalogue"
 	"github.com/spf13/pflag"
 )
 
@@ -57,6 +59,10 @@ func TestLoad(t *testing.T) {
 	if err := os.WriteFile(pem, nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
+	types := filepath.Join(t.TempDir(), "types.yaml")
+	if err := os.WriteFile(types, []byte("event_types: [{name: task.done}]\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
 	everything := `
 data: /var/lib/grapnel   # all of it
 listen: "off"
@@ -67,6 +73,9 @@ allow_network: [10.0.0.0/8, "fd00::/8"]
 log_format: json
 log_level: debug
 plans: {trial: [], enterprise: [outgoing_webhooks]}
+strict: true
+event_types:
+  - {name: invoice.paid, schema_version: "2", schema: {type: object}}
 retention:
   finished: 12h
   dead: 90d
@@ -95,7 +104,13 @@ retention:
 			AllowNetworks: nets("10.0.0.0/8", "fd00::/8"), LogFormat: "json", LogLevel: slog.LevelDebug, File: "grapnel.yaml",
 			Plans:        map[string][]string{"trial": {}, "enterprise": {"outgoing_webhooks"}},
 			KeepFinished: 12 * time.Hour, KeepDead: 90 * 24 * time.Hour,
+			Strict: true, EventTypes: []catalogue.Type{{Name: "invoice.paid", Version: "2", Schema: json.RawMessage(`{"type":"object"}`)}},
 		}},
+		{name: "event types in a file of their own", file: "event_types: " + types + "\n",
+			want: defaults(func(c *Serve) {
+				c.EventTypes, c.File = []catalogue.Type{{Name: "task.done", Version: "1"}}, "grapnel.yaml"
+			})},
+		{name: "strict by a flag", args: []string{"--strict"}, want: defaults(func(c *Serve) { c.Strict = true })},
 		{name: "lists: a flag replaces the file's, and is repeatable",
 			args: []string{"--allow-network", "127.0.0.0/8", "--allow-network=::1/128"}, file: "allow_network: [10.0.0.0/8]\n",
 			want: defaults(func(c *Serve) { c.AllowNetworks, c.File = nets("127.0.0.0/8", "::1/128"), "grapnel.yaml" })},
@@ -146,8 +161,10 @@ func TestLoadRefuses(t *testing.T) {
 		{name: "all errors at once", file: "colour: blue\nlog_level: loud\nplan: x\n", want: "yaml:1: colour\nyaml:3: plan"},
 		{name: "all bad values at once", file: "log_level: loud\nlisten: x\n", want: "yaml:1: log_level: \"loud\"\nyaml:2: listen: \"x\""},
 		{name: "later: formats", file: "formats: {}\n", want: "grapnel.yaml:1: formats: this version of grapnel does not support it yet"},
-		{name: "later: strict", file: "strict: true\n", want: "grapnel.yaml:1: strict: this version"},
-		{name: "later: event_types", file: "event_types: [a]\n", want: "grapnel.yaml:1: event_types: this version"},
+		{name: "strict", file: "strict: maybe\n", want: "grapnel.yaml:1: strict: \"maybe\": want true or false"},
+		{name: "event types", file: "listen: off\nevent_types:\n  - name: a\n  - {name: b, schema: {type: text}}\n", want: "grapnel.yaml:2: event_types: line 4: event type b: schema: /type"},
+		{name: "no event types", file: "event_types: {a: b}\n", want: "grapnel.yaml:1: event_types: want a list of event types, or the name of a file"},
+		{name: "event types of no file", file: "event_types: none.yaml\n", want: "none.yaml: no such file"},
 		{name: "twice", file: "listen: 127.0.0.1:1\nlisten: 127.0.0.1:2\n", want: "grapnel.yaml:2"},
 		{name: "not YAML", file: "listen: [\n", want: "grapnel.yaml:1"},
 		{name: "a list of things", file: "- listen\n", want: "want keys with values"},
