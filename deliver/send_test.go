@@ -47,10 +47,15 @@ func newSender(t testing.TB, o deliver.SenderOptions) *deliver.Sender {
 
 func target(t testing.TB, url string, secrets ...sign.Secret) *deliver.Target {
 	t.Helper()
+	return targetWith(t, url, nil, secrets...)
+}
+
+func targetWith(t testing.TB, url string, headers []deliver.Header, secrets ...sign.Secret) *deliver.Target {
+	t.Helper()
 	if len(secrets) == 0 {
 		secrets = []sign.Secret{sign.NewSecret()}
 	}
-	ep := deliver.Endpoint{ID: "ep_1", URL: url}
+	ep := deliver.Endpoint{ID: "ep_1", URL: url, Headers: headers}
 	for _, s := range secrets {
 		ep.Secrets = append(ep.Secrets, deliver.Secret{Secret: s})
 	}
@@ -88,10 +93,13 @@ func TestSEC15_WholeRequest(t *testing.T) {
 		file, url, trace string
 		secrets          []sign.Secret
 		attempt          int
+		headers          []deliver.Header
 	}{
-		{"standard.http", "http://receiver.example/hooks/billing?tenant=1", "", []sign.Secret{newest}, 1},
-		{"standard-rotated-traced.http", "http://receiver.example:8080", traceparent, []sign.Secret{newest, older}, 12},
-		{"standard.http", "http://receiver.example/hooks/billing?tenant=1", traceparent + "\r\nX-Forged: 1", []sign.Secret{newest}, 1},
+		{"standard.http", "http://receiver.example/hooks/billing?tenant=1", "", []sign.Secret{newest}, 1, nil},
+		{"standard-rotated-traced.http", "http://receiver.example:8080", traceparent, []sign.Secret{newest, older}, 12, nil},
+		{"standard.http", "http://receiver.example/hooks/billing?tenant=1", traceparent + "\r\nX-Forged: 1", []sign.Secret{newest}, 1, nil},
+		{"standard-headers.http", "http://receiver.example/hooks", "", []sign.Secret{newest}, 1,
+			headers("x-tenant", "seven", "Authorization", "Bearer of-the-receiver", "accept", "")},
 	} {
 		t.Run(tc.file, func(t *testing.T) {
 			n := delivertest.NewNetwork()
@@ -116,7 +124,7 @@ func TestSEC15_WholeRequest(t *testing.T) {
 			p.TraceParent = tc.trace
 			s := newSender(t, inMemory(n))
 			at := time.Date(2026, 11, 21, 10, 0, 5, 999e6, time.UTC)
-			o := s.Send(t.Context(), target(t, tc.url, tc.secrets...), p, deliver.Key{Event: 42, Endpoint: 7}, tc.attempt, at)
+			o := s.Send(t.Context(), targetWith(t, tc.url, tc.headers, tc.secrets...), p, deliver.Key{Event: 42, Endpoint: 7}, tc.attempt, at)
 			if o.Class != deliver.OK {
 				t.Fatalf("outcome %+v", o)
 			}
