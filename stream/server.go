@@ -53,7 +53,7 @@ type ServerOptions struct {
 	// every program of this machine may do everything.
 	SignIn        SignIn
 	RequireSignIn bool
-	// TLS, when set, is demanded of every publisher's connection.
+	// TLS, when set, is demanded of publishers that are to sign in.
 	TLS *tls.Config
 	// SyncInterval 0 flushes each append to the disk before it is acknowledged.
 	// Otherwise a power cut can lose what was acknowledged in the last interval.
@@ -252,11 +252,11 @@ func (s *Server) start(ctx context.Context) error {
 	if o.Port == 0 {
 		o.Port = server.RANDOM_PORT
 	}
-	if s.options.TLS != nil {
-		o.TLSConfig, o.TLSTimeout = s.options.TLS.Clone(), handshakeTimeout.Seconds()
-	}
 	var d *door
 	if s.asks {
+		if s.options.TLS != nil {
+			o.TLSConfig, o.TLSTimeout = s.options.TLS.Clone(), handshakeTimeout.Seconds()
+		}
 		d = newDoor(s.options.SignIn, s.strikes, s.log)
 		o.CustomClientAuthentication = d
 		o.MaxConn, o.MaxSubs = maxConnections, maxSubscriptions

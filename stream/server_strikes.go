@@ -1,6 +1,7 @@
 package stream
 
 import (
+	"maps"
 	"net/netip"
 	"sync"
 	"time"
@@ -16,8 +17,9 @@ const (
 // strikes counts what each address has done wrong within a minute. What it has
 // no room for is not limited, and not logged either.
 type strikes struct {
-	mu sync.Mutex
-	of map[string]*striker
+	mu    sync.Mutex
+	of    map[string]*striker
+	swept time.Time // when room was last made
 }
 
 type striker struct {
@@ -47,15 +49,12 @@ func (s *strikes) strike(address string) (first bool) {
 		k.n++
 		return false
 	}
+	if len(s.of) >= maxStrikers && now.Sub(s.swept) >= time.Second {
+		s.swept = now
+		maps.DeleteFunc(s.of, func(_ string, k *striker) bool { return now.Sub(k.since) >= strikeWindow })
+	}
 	if len(s.of) >= maxStrikers {
-		for a, k := range s.of {
-			if now.Sub(k.since) >= strikeWindow {
-				delete(s.of, a)
-			}
-		}
-		if len(s.of) >= maxStrikers {
-			return false
-		}
+		return false
 	}
 	s.of[address] = &striker{since: now, n: 1}
 	return true

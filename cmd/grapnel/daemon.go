@@ -38,7 +38,7 @@ type daemonOptions struct {
 	NATSListen string         // embedded server: host:port for publishers, or "off"
 	NATSSignIn bool           // embedded server: publishers sign in on loopback, too
 	NATSSync   time.Duration  // embedded server: 0 flushes each append before its ack
-	TLS        *tls.Config    // embedded server: what publishers connect by; nil: without
+	TLS        *tls.Config    // embedded server: what publishers who sign in connect by; nil: without
 	Broker     stream.Options // external server when its URL is set; Names and Log are filled in
 
 	AllowHTTP bool
