@@ -73,32 +73,37 @@ func (s *Store) Recall(ctx context.Context, org, key string) (a Answer, found bo
 }
 
 // Begin notes a request whose effect is not in this store, before it is begun,
-// so that another one with its key is told from it. A repeated Begin of the same
-// request is right; of another, or of one that was answered, it is [ErrAnswered].
-func (s *Store) Begin(ctx context.Context, o Once) error {
+// so that another one with its key is told from it, and returns when that was. A
+// repeated Begin of the same request returns the moment of the first; of another
+// request, or of one that was answered, it is [ErrAnswered].
+func (s *Store) Begin(ctx context.Context, o Once) (begun time.Time, err error) {
 	scope, err := s.answerScope(o.Org)
 	if err != nil {
-		return err
+		return begun, err
 	}
-	return s.w.do(ctx, func(t *txn) error {
-		r := make(row, 2)
-		found, err := t.c.one(r, "SELECT request, body IS NULL FROM answers WHERE org=? AND key=? AND at>?",
+	err = s.w.do(ctx, func(t *txn) error {
+		r := make(row, 3)
+		found, err := t.c.one(r, "SELECT request, body IS NULL, at FROM answers WHERE org=? AND key=? AND at>?",
 			scope, o.Key, toMillis(t.now.Add(-answersFor)))
 		switch {
 		case err != nil:
 			return err
 		case found && [sha256.Size]byte(r.blob(0)) == o.Request && r.int(1) == 1:
+			begun = fromMillis(r.int(2))
 			return nil
 		case found:
 			return ErrAnswered
 		}
+		begun = fromMillis(toMillis(t.now))
 		_, err = t.c.exec("INSERT OR REPLACE INTO answers(org, key, request, at) VALUES(?,?,?,?)",
 			scope, o.Key, o.Request[:], toMillis(t.now))
 		return err
 	})
+	return begun, err
 }
 
-// Finish stores the answer to a request that was begun.
+// Finish stores the answer to a request that was begun. Of two answers the first
+// one stays.
 func (s *Store) Finish(ctx context.Context, o Once, body []byte) error {
 	scope, err := s.answerScope(o.Org)
 	if err != nil {
@@ -109,7 +114,7 @@ func (s *Store) Finish(ctx context.Context, o Once, body []byte) error {
 		if err != nil {
 			return err
 		}
-		_, err = t.c.exec("UPDATE answers SET body=? WHERE org=? AND key=? AND request=?", sealed, scope, o.Key, o.Request[:])
+		_, err = t.c.exec("UPDATE answers SET body=? WHERE org=? AND key=? AND request=? AND body IS NULL", sealed, scope, o.Key, o.Request[:])
 		return err
 	})
 }

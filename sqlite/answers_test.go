@@ -115,36 +115,46 @@ func TestOnceAtOnce(t *testing.T) {
 }
 
 // An effect outside of the store is begun before and finished after; in between,
-// the same request goes on, and another one is refused.
+// the same request goes on from the same moment, and another one is refused.
 func TestBegin(t *testing.T) {
 	s, c, o := tokens(t)
 	ctx := t.Context()
 	a, b := *once("acme", "k", "a"), *once("acme", "k", "b")
-	for range 2 { // a crash in between is a repeated request
-		if err := s.Begin(ctx, a); err != nil {
+	var first time.Time
+	for i := range 2 { // a crash in between is a repeated request
+		begun, err := s.Begin(ctx, a)
+		if err != nil {
 			t.Fatal(err)
 		}
-		if err := s.Begin(ctx, b); !errors.Is(err, ErrAnswered) {
+		if i == 0 {
+			first = begun
+		} else if !begun.Equal(first) {
+			t.Errorf("begun at %v, and repeated as of %v", first, begun)
+		}
+		if _, err := s.Begin(ctx, b); !errors.Is(err, ErrAnswered) {
 			t.Errorf("another request: %v", err)
 		}
 		shut(t, s)
 		s = open(t, o)
+		c.add(time.Hour)
 	}
 	if was, found, err := s.Recall(ctx, "acme", "k"); !found || was.Body != nil || err != nil {
 		t.Errorf("begun: %v, %q, %v", found, was.Body, err)
 	}
-	if err := s.Finish(ctx, a, []byte("done")); err != nil {
-		t.Fatal(err)
+	for _, body := range []string{"done", "done by another at the same moment"} {
+		if err := s.Finish(ctx, a, []byte(body)); err != nil {
+			t.Fatal(err)
+		}
 	}
 	if was, _, err := s.Recall(ctx, "acme", "k"); string(was.Body) != "done" || err != nil {
 		t.Errorf("finished: %q, %v", was.Body, err)
 	}
-	if err := s.Begin(ctx, a); !errors.Is(err, ErrAnswered) {
+	if _, err := s.Begin(ctx, a); !errors.Is(err, ErrAnswered) {
 		t.Errorf("finished, and begun again: %v", err)
 	}
 	c.add(answersFor)
-	if err := s.Begin(ctx, b); err != nil {
-		t.Errorf("after a day: %v", err)
+	if begun, err := s.Begin(ctx, b); err != nil || !begun.After(first) {
+		t.Errorf("after a day: %v, %v", begun, err)
 	}
 	// Retention removes what nobody may ask for.
 	c.add(answersFor + time.Millisecond)

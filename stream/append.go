@@ -50,6 +50,17 @@ type Ack struct {
 	Duplicate bool // the stream had its dedupe key already; nothing was stored
 }
 
+// BatchError is an error about one event of a batch.
+type BatchError struct {
+	Index int
+	Err   error
+}
+
+func (e *BatchError) Error() string { return fmt.Sprintf("event %d: %v", e.Index, e.Err) }
+
+// Unwrap makes errors.Is and errors.As see what is wrong with the event.
+func (e *BatchError) Unwrap() error { return e.Err }
+
 // pubAck is the server's answer to a publish.
 type pubAck struct {
 	Stream    string    `json:"stream"`
@@ -85,8 +96,8 @@ func (c *Client) Check(org string, a Append) error {
 // AppendBatch stores up to MaxAppendBatch events, of 32 MiB in all, in their order, all or none,
 // with few flushes to the disk: the way to append many. Events that the stream has
 // already (by dedupe key) are not stored again, and neither is the second of two with one
-// key in the batch. Errors are those of Append; those about one event name its
-// index.
+// key in the batch. Errors are those of Append; those about one event are a
+// *BatchError.
 func (c *Client) AppendBatch(ctx context.Context, org string, events []Append) ([]Ack, error) {
 	acks, err := c.appendBatch(ctx, org, events)
 	if err != nil {
@@ -110,7 +121,7 @@ func (c *Client) appendBatch(ctx context.Context, org string, events []Append) (
 		}
 		m, err := c.message(org, a)
 		if err != nil {
-			return nil, fmt.Errorf("event %d: %w", i, err)
+			return nil, &BatchError{Index: i, Err: err}
 		}
 		msgs[i] = m
 		if a.DedupeKey != "" {

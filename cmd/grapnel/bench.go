@@ -54,7 +54,7 @@ with its cursor held, so that the walk is measured and not the publisher.`,
 	f.DurationVar(&o.LatencyFor, "latency-for", 10*time.Second, "how long to measure the latency; 0: not at all")
 	f.BoolVar(&o.Keys, "keys", false, "give each event a dedupe key, whose header the broker has to copy")
 	f.StringVar(&o.Profile, "profile", "", "write CPU profiles of the walk to `FILE`.<endpoints>")
-	c.AddCommand(benchIsolationCommand(), benchGrowthCommand(), benchListsCommand(), benchSoakCommand())
+	c.AddCommand(benchIsolationCommand(), benchGrowthCommand(), benchListsCommand(), benchSoakCommand(), benchAppendCommand())
 
 	part := func(use string, run func(ctx context.Context, in io.Reader, out io.Writer, args []string) error) {
 		c.AddCommand(&cobra.Command{
@@ -74,6 +74,7 @@ with its cursor held, so that the walk is measured and not the publisher.`,
 		}
 		return runBenchBare(out, args[0], n[0], n[1], n[2], n[3])
 	})
+	part("append-daemon", runBenchAppendDaemon)
 	part("walk", func(ctx context.Context, in io.Reader, out io.Writer, args []string) error {
 		size, _ := strconv.Atoi(args[1])
 		return runBenchWalk(ctx, in, out, args[0], size)

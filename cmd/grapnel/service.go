@@ -195,6 +195,9 @@ func (d *daemon) AddEndpoint(ctx context.Context, e httpapi.NewEndpoint) (out ht
 	if err := d.checkEndpoint(&ep); err != nil {
 		return out, err
 	}
+	if err := d.checkTypes(ep.EventTypes); err != nil {
+		return httpapi.MadeEndpoint{}, err
+	}
 	shape := func(made any) any {
 		return httpapi.MadeEndpoint{Endpoint: made.(deliver.Endpoint), Secret: secret.Reveal()}
 	}
@@ -272,6 +275,11 @@ func (d *daemon) ChangeEndpoint(ctx context.Context, org, id string, c httpapi.E
 	if err := d.checkEndpoint(&next); err != nil {
 		return e, err
 	}
+	if c.EventTypes != nil {
+		if err := d.checkTypes(next.EventTypes); err != nil {
+			return e, err
+		}
+	}
 	if c.URL != nil {
 		change.URL = &next.URL
 	}
@@ -290,73 +298,6 @@ func (d *daemon) ChangeEndpoint(ctx context.Context, org, id string, c httpapi.E
 
 func (d *daemon) RemoveEndpoint(ctx context.Context, org, id string) error {
 	return answered(d.store.RemoveEndpoint(d.asked(ctx, nil), org, id))
-}
-
-func (d *daemon) Append(ctx context.Context, org string, events []httpapi.NewEvent) ([]httpapi.Appended, error) {
-	o, err := d.store.GetOrg(ctx, org)
-	if err != nil {
-		return nil, answered(err)
-	}
-	field := func(i int, name string) string {
-		if len(events) == 1 {
-			return name
-		}
-		return fmt.Sprintf("events[%d].%s", i, name)
-	}
-	batch := make([]stream.Append, len(events))
-	for i, e := range events {
-		batch[i] = stream.Append{
-			Type: e.Type, Data: e.Data, Workspace: e.Workspace, DedupeKey: e.DedupeKey,
-			SchemaVersion: e.SchemaVersion, Source: e.Source, Time: e.Time,
-		}
-		if o.Payload == stream.PayloadEnvelope {
-			// What comes by the API is plain data, whatever the publishers send.
-			batch[i].Payload = stream.PayloadData
-		}
-		if err := d.broker.Check(org, batch[i]); err != nil {
-			return nil, &httpapi.Invalid{Field: field(i, appendField(batch[i], err)), Detail: err.Error()}
-		}
-	}
-	acks := make([]stream.Ack, 0, len(batch))
-	if len(batch) == 1 {
-		ack, err := d.broker.Append(ctx, org, batch[0])
-		if err != nil {
-			return nil, err
-		}
-		acks = append(acks, ack)
-	} else if acks, err = d.broker.AppendBatch(ctx, org, batch); err != nil {
-		return nil, err
-	}
-	answer := make([]httpapi.Appended, len(acks))
-	for i, a := range acks {
-		answer[i] = httpapi.Appended{Seq: a.Seq, Duplicate: a.Duplicate}
-		if key := batch[i].DedupeKey; key != "" {
-			answer[i].ID = stream.KeyID(org, key)
-		} else if ev, err := d.EventAt(ctx, org, a.Seq); err == nil {
-			answer[i].ID = ev.ID // made of the moment at which the stream stored it
-		} else {
-			return nil, fmt.Errorf("stored at %d, but reading it back failed: %w", a.Seq, err)
-		}
-	}
-	return answer, nil
-}
-
-// appendField is the field of the API that an event was refused for.
-func appendField(a stream.Append, err error) string {
-	var why *stream.Rejected
-	switch {
-	case !errors.As(err, &why):
-		return "org"
-	case why.Code == stream.CodeBadType, why.Code == stream.CodeBadSubject:
-		return "type"
-	case why.Code != stream.CodeBadHeader:
-		return "data"
-	case stream.CheckDedupeKey(a.DedupeKey) != nil && a.DedupeKey != "":
-		return "dedupe_key"
-	case a.Workspace != "" && stream.CheckWorkspace(a.Workspace) != nil:
-		return "workspace_id"
-	}
-	return "schema_version"
 }
 
 const (

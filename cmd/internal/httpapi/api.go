@@ -84,9 +84,10 @@ type route struct {
 	id, method, path string
 	summary, tag     string
 	access
-	status   int   // of success
-	maxBody  int64 // 0: 1 MiB
-	creates  bool  // and honours an Idempotency-Key
+	status   int      // of success
+	maxBody  int64    // 0: 1 MiB
+	creates  bool     // and honours an Idempotency-Key
+	flights  *flights // bounds of what is in flight; nil: none
 	describe func(*huma.Operation)
 }
 

@@ -41,6 +41,12 @@ func (a *api) door(r route) func(huma.Context, func(huma.Context)) {
 			refuse(ctx, p)
 			return
 		}
+		leave, p := r.flights.enter(ctx, org)
+		if p != nil {
+			refuse(ctx, p)
+			return
+		}
+		defer leave()
 		ctx = huma.WithValue(ctx, callerKey{}, caller)
 		if org != "" {
 			ctx = huma.WithValue(ctx, orgKey{}, org)

@@ -1,10 +1,7 @@
 package httpapi
 
 import (
-	"bytes"
 	"context"
-	"encoding/json"
-	"fmt"
 	"net/http"
 	"reflect"
 	"strconv"
@@ -14,20 +11,12 @@ import (
 	"github.com/grapnel-hooks/grapnel/stream"
 )
 
-// MaxAppend is how many events one request may append.
-const MaxAppend = 1000
-
 type EventPath struct {
 	OrgPath
 	ID string `path:"id" maxLength:"64" doc:"evt_…, or the event's sequence in the stream"`
 }
 
 func (p EventPath) thing() string { return itemThing("event", p.ID, p.Org) }
-
-type appendInput struct {
-	OrgPath
-	RawBody []byte
-}
 
 type eventQuery struct {
 	OrgPath
@@ -51,7 +40,7 @@ func (a *api) events() {
 		return map[string]*huma.MediaType{"application/json": {Schema: either(s)}}
 	}
 	handle(a, route{id: "append-events", method: http.MethodPost, path: all, status: http.StatusCreated, tag: tag, access: access{scope: EventsWrite},
-		summary: "Append one event, or an array of up to 1,000", maxBody: maxEventsBody, creates: true,
+		summary: "Append one event, or an array of up to 1,000", maxBody: maxEventsBody, creates: true, flights: newFlights(),
 		describe: func(op *huma.Operation) {
 			op.SkipValidateBody = true // newEvent says which of the events is bad
 			op.RequestBody = &huma.RequestBody{Required: true, Content: content(single)}
@@ -78,93 +67,6 @@ func (a *api) event(ctx context.Context, in *EventPath) (stream.Event, error) {
 		return stream.Event{}, ErrNotFound
 	}
 	return a.svc.Event(ctx, in.Org, id)
-}
-
-// appendEvents answers with one object for one event, and an array for an
-// array.
-func (a *api) appendEvents(ctx context.Context, in *appendInput) (*created[json.RawMessage], error) {
-	raws, many, err := splitEvents(in.RawBody)
-	if err != nil {
-		return nil, err
-	}
-	events := make([]NewEvent, len(raws))
-	var errs []error
-	for i, raw := range raws {
-		at := "body"
-		if many {
-			at = fmt.Sprintf("body[%d]", i)
-		}
-		var bad []error
-		events[i], bad = a.newEvent(raw, at)
-		if errs = append(errs, bad...); len(errs) > 20 {
-			break // enough to see what is wrong
-		}
-	}
-	if len(errs) > 0 {
-		return nil, huma.NewError(http.StatusUnprocessableEntity, "validation failed", errs...)
-	}
-	return makeOnce(ctx, a, func(ctx context.Context) ([]Appended, error) { return a.svc.Append(ctx, in.Org, events) },
-		func(done []Appended) json.RawMessage {
-			bodies := shaped(done, func(d Appended) AppendedBody {
-				return AppendedBody{ID: d.ID.String(), Seq: uint64(d.Seq), Duplicate: d.Duplicate}
-			})
-			var text []byte
-			if many {
-				text, _ = json.Marshal(bodies) // numbers and texts can always be encoded
-			} else {
-				text, _ = json.Marshal(bodies[0])
-			}
-			return text
-		})
-}
-
-// splitEvents tells an array of events from a single one.
-func splitEvents(raw []byte) (events []json.RawMessage, many bool, err error) {
-	var whole json.RawMessage
-	if err := decodeJSON(raw, &whole); err != nil {
-		p := newProblem(http.StatusBadRequest, "the body is not JSON")
-		p.Errors = []FieldError{{Location: "body", Message: err.Error()}}
-		return nil, false, p
-	}
-	if !bytes.HasPrefix(whole, []byte("[")) {
-		return []json.RawMessage{whole}, false, nil
-	}
-	if err := json.Unmarshal(whole, &events); err != nil {
-		return nil, true, err
-	}
-	if len(events) == 0 || len(events) > MaxAppend {
-		p := newProblem(http.StatusUnprocessableEntity, "the request cannot be accepted")
-		p.Errors = []FieldError{{Location: "body", Message: fmt.Sprintf("has %d events: send 1 to %d at once", len(events), MaxAppend)}}
-		return nil, true, p
-	}
-	return events, true, nil
-}
-
-// newEvent checks one event of the body and reads it.
-func (a *api) newEvent(raw json.RawMessage, at string) (NewEvent, []error) {
-	var loose any
-	if err := json.Unmarshal(raw, &loose); err != nil {
-		return NewEvent{}, []error{&huma.ErrorDetail{Location: at, Message: err.Error()}}
-	}
-	schemas := a.huma.OpenAPI().Components.Schemas
-	var res huma.ValidateResult
-	huma.Validate(schemas, schemas.Schema(typeOf[EventCreate](), false, ""), huma.NewPathBuffer([]byte(at), len(at)),
-		huma.ModeWriteToServer, loose, &res)
-	if errs := append(res.Errors, strictly(typeOf[EventCreate](), raw, at)...); len(errs) > 0 {
-		return NewEvent{}, errs
-	}
-	var e EventCreate
-	if err := json.Unmarshal(raw, &e); err != nil {
-		return NewEvent{}, []error{&huma.ErrorDetail{Location: at, Message: err.Error()}}
-	}
-	n := NewEvent{
-		Type: e.Type, Data: e.Data, Workspace: e.WorkspaceID, DedupeKey: e.DedupeKey,
-		SchemaVersion: e.SchemaVersion, Source: e.Source,
-	}
-	if e.Time != nil {
-		n.Time = *e.Time
-	}
-	return n, nil
 }
 
 func (a *api) listEvents(ctx context.Context, in *eventQuery) (*answer[List[EventBody]], error) {

@@ -1,0 +1,78 @@
+package httpapi
+
+import (
+	"net/http"
+	"sync"
+
+	"github.com/danielgtaylor/huma/v2"
+	"github.com/danielgtaylor/huma/v2/adapters/humago"
+)
+
+// Bounds of what is being appended at one moment, from the first byte of a
+// request's body to its answer. One organization may take half of each, so that
+// a flood of one leaves room for the others.
+const (
+	maxFlights     = 256
+	maxFlightBytes = 64 << 20
+)
+
+// flights counts the requests of a route that are in flight, so that more than
+// the broker can take waits at the caller and not in our memory.
+type flights struct {
+	mu   sync.Mutex
+	all  load
+	orgs map[string]load // that have any
+}
+
+// load is requests and the bytes of their bodies.
+type load struct {
+	requests, bytes int64
+}
+
+func (l load) with(bytes int64) load { return load{l.requests + 1, l.bytes + bytes} }
+
+func (l load) fits(part int64) bool {
+	return l.requests <= maxFlights/part && l.bytes <= maxFlightBytes/part
+}
+
+func newFlights() *flights { return &flights{orgs: map[string]load{}} }
+
+// board counts a request with a body of that length, -1 if it is not known, until
+// leave is called. It reports false when there is no room.
+func (f *flights) board(org string, length int64) (leave func(), ok bool) {
+	if length < 0 || length > maxEventsBody {
+		length = maxEventsBody
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	all, own := f.all.with(length), f.orgs[org].with(length)
+	if !all.fits(1) || !own.fits(2) {
+		return nil, false
+	}
+	f.all, f.orgs[org] = all, own
+	return func() {
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		f.all = load{f.all.requests - 1, f.all.bytes - length}
+		own := f.orgs[org]
+		if own.requests == 1 {
+			delete(f.orgs, org)
+			return
+		}
+		f.orgs[org] = load{own.requests - 1, own.bytes - length}
+	}, true
+}
+
+// enter lets a request of the route in, or says why there is no room. A nil
+// *flights has no bounds.
+func (f *flights) enter(ctx huma.Context, org string) (leave func(), p huma.StatusError) {
+	if f == nil {
+		return func() {}, nil
+	}
+	req, _ := humago.Unwrap(ctx)
+	leave, ok := f.board(org, req.ContentLength)
+	if !ok {
+		return nil, asProblem(later(newProblem(http.StatusTooManyRequests, "too much is being appended at this moment; try again in a moment"), 1))
+	}
+	return leave, nil
+}
