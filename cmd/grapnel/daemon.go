@@ -19,6 +19,7 @@ import (
 	"github.com/grapnel-hooks/grapnel/cmd/internal/httpapi"
 	"github.com/grapnel-hooks/grapnel/deliver"
 	"github.com/grapnel-hooks/grapnel/fanout"
+	"github.com/grapnel-hooks/grapnel/fanout/catalogue"
 	"github.com/grapnel-hooks/grapnel/sqlite"
 	"github.com/grapnel-hooks/grapnel/stream"
 	"github.com/prometheus/client_golang/prometheus"
@@ -45,6 +46,9 @@ type daemonOptions struct {
 	Allow     []netip.Prefix
 	Plans     map[string][]string // plan → features; nil: every org has every feature
 	MaxData   int                 // bytes of an event's data; 0: 256 KiB
+	Strict    bool                // events must keep to the catalogue
+	// EventTypes are put into the catalogue at the start.
+	EventTypes []catalogue.Type
 
 	KeepFinished time.Duration // delivered and cancelled deliveries; 0: 30 days
 	KeepDead     time.Duration // dead ones; 0: 90 days
@@ -116,6 +120,9 @@ func openDaemon(ctx context.Context, o daemonOptions) (_ *daemon, err error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := d.importConfigured(ctx); err != nil {
+		return nil, err
+	}
 	broker := o.Broker
 	broker.Names, broker.Log, broker.MaxData = d.names, o.Log, o.MaxData
 	if broker.URL == "" {
@@ -149,7 +156,7 @@ func openDaemon(ctx context.Context, o daemonOptions) (_ *daemon, err error) {
 	})
 	d.loop = fanout.NewLoop(fanout.Options{
 		Books: d.store, Log: d.broker, Lanes: d.lanes, Names: d.names, MaxData: o.MaxData,
-		Sweep: o.Sweep, Failpoint: o.Failpoint, Logger: o.Log,
+		Catalogue: d.strictTypes, Sweep: o.Sweep, Failpoint: o.Failpoint, Logger: o.Log,
 	})
 	d.registry.MustRegister(d.metrics, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return d, nil

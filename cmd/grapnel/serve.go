@@ -34,6 +34,7 @@ Each flag can also be set by the variable in its description, or in a YAML file
 environment over the file. The file may also have:
 
   plans:      {trial: [], enterprise: [outgoing_webhooks]}
+  event_types: types.yaml   # or a list; docs/event-types.md
   retention:  {finished: 30d, dead: 90d}
 
 SIGTERM or SIGINT stops taking new work, lets requests in flight end, and exits
@@ -198,7 +199,7 @@ func daemonFrom(cfg config.Serve, log *slog.Logger) daemonOptions {
 			URL: cfg.NATSURL, Creds: cfg.NATSCreds, TLSCA: cfg.NATSTLSCA, TLSCert: cfg.NATSTLSCert, TLSKey: cfg.NATSTLSKey,
 		},
 		Prefix: cfg.SubjectPrefix, MaxData: cfg.MaxEventSize,
-		AllowHTTP: cfg.AllowHTTP, Allow: cfg.AllowNetworks, Plans: cfg.Plans,
+		AllowHTTP: cfg.AllowHTTP, Allow: cfg.AllowNetworks, Plans: cfg.Plans, Strict: cfg.Strict, EventTypes: cfg.EventTypes,
 		KeepFinished: cfg.KeepFinished, KeepDead: cfg.KeepDead, Log: log,
 	}
 }

@@ -44,6 +44,7 @@ type Service interface {
 	Tokens
 	AuditLog
 	Memory
+	Catalogue
 
 	// Gated reports whether the org's plan lacks outgoing webhooks. It is quick
 	// and touches neither disk nor network.

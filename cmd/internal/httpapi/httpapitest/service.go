@@ -40,6 +40,7 @@ type Service struct {
 	tokens     map[string]held // by text
 	answers    map[string]httpapi.Answered
 	entries    []httpapi.AuditEntry // of the audit, oldest first
+	types      eventTypes
 
 	// Set by tests before use.
 	Err      error           // not nil: every call fails with it
