@@ -44,6 +44,7 @@ func newHandler(o Options, socket bool) http.Handler {
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) { notRouted(mux, w, r) })
 	return guarded(o.Log, mux)
 }
+	a.catalogue()
 
 // api holds what the handlers share.
 type api struct {
