@@ -24,9 +24,17 @@ func (s *Store) hide(aad string, plain []byte) ([]byte, error) {
 	return s.ring.Load().Seal([]byte(aad), plain), nil
 }
 
-// reveal opens what hide sealed for the same place.
+// reveal opens what hide sealed for the same place. It wraps [ErrKey] or
+// [ErrCorrupt].
 func (s *Store) reveal(aad string, sealed []byte) ([]byte, error) {
-	return s.ring.Load().Open([]byte(aad), sealed)
+	plain, err := s.ring.Load().Open([]byte(aad), sealed)
+	switch {
+	case errors.Is(err, seal.ErrNoKey):
+		return nil, fmt.Errorf("%w: %w: put it back, after the key that seals", ErrKey, err)
+	case err != nil:
+		return nil, fmt.Errorf("%w: %w", ErrCorrupt, err)
+	}
+	return plain, nil
 }
 
 // sealedTable is a column with sealed texts.

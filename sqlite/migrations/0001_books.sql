@@ -68,7 +68,7 @@ CREATE TABLE secrets(
   endpoint   INTEGER NOT NULL,
   created_at INTEGER NOT NULL,             -- ms
   expires_at INTEGER NOT NULL,             -- ms; 0: it has no end
-  sealed     BLOB    NOT NULL              -- whsec_…, bound to org, endpoint and id
+  sealed     BLOB    NOT NULL              -- its text, bound to org, endpoint and id
 );
 CREATE INDEX secrets_endpoint ON secrets(endpoint, id);
 CREATE INDEX secrets_ending   ON secrets(expires_at, endpoint) WHERE expires_at > 0;
