@@ -16,18 +16,16 @@ import (
 func (a *app) endpointCommand() *cobra.Command {
 	return family("endpoint", "Manage endpoints", `  grapnel endpoint add acme https://hooks.example/grapnel --type 'invoice.*'
   grapnel endpoint list acme`,
-		a.endpointAdd(), a.endpointList(), a.endpointShow(), a.endpointRemove(),
+		a.endpointAdd(), a.endpointList(), a.endpointShow(), a.endpointSet(), a.endpointRemove(),
 		a.endpointSwitch("enable", "Enable an endpoint and resume its pending deliveries", false),
 		a.endpointSwitch("disable", "Disable an endpoint; its deliveries wait", true))
 }
 
 func (a *app) endpointAdd() *cobra.Command {
 	var (
-		in                                httpapi.EndpointCreate
-		workspace, description, secret    string
-		timeout, retryInitial, retryLimit time.Duration
-		multiplier                        float64
-		attempts, concurrency             int
+		e        endpointFlags
+		secret   string
+		disabled bool
 	)
 	c := &cobra.Command{
 		Use:   "add ORG URL",
@@ -37,60 +35,25 @@ func (a *app) endpointAdd() *cobra.Command {
 		Args: cobra.ExactArgs(2),
 	}
 	f := c.Flags()
-	f.StringArrayVar(&in.EventTypes, "type", nil, "event `type`: exact, a prefix such as 'invoice.*', or '*' (repeatable; default '*')")
-	f.StringVar(&workspace, "workspace", "", "only this workspace's events")
-	f.StringVar(&description, "description", "", "`text` for people")
+	e.define(f, true)
 	f.StringVar(&secret, "secret", "", "`whsec_…` of your own, @file or - for standard input; made when left out")
-	f.DurationVar(&timeout, "timeout", 10*time.Second, "of an attempt, everything included: 1s to 30s")
-	f.IntVar(&concurrency, "concurrency", 8, "attempts at the same time: 1 to 256")
-	f.DurationVar(&retryInitial, "retry-initial", 5*time.Second, "delay after the first failure")
-	f.Float64Var(&multiplier, "retry-multiplier", 4, "each further delay is this many times the one before")
-	f.DurationVar(&retryLimit, "retry-max-interval", 8*time.Hour, "longest delay")
-	f.IntVar(&attempts, "retry-attempts", 17, "attempts in all, the first included")
-	f.BoolVar(&in.Disabled, "disabled", false, "make it disabled")
-	c.RunE = func(c *cobra.Command, args []string) (err error) {
-		in.URL = args[1]
-		if in.Secret, err = a.value(secret); err != nil {
+	f.BoolVar(&disabled, "disabled", false, "make it disabled")
+	c.RunE = func(c *cobra.Command, args []string) error {
+		text, err := a.value(secret)
+		if err != nil {
 			return fmt.Errorf("--secret: %w", err)
 		}
-		in.Secret = strings.TrimSpace(in.Secret)
-		if workspace != "" {
-			in.WorkspaceID = httpapi.Text(workspace)
-		}
-		if description != "" {
-			in.Description = httpapi.Text(description)
-		}
-		// Defaults are the daemon's: only what was said is sent.
-		if f.Changed("timeout") {
-			ms := int(timeout / time.Millisecond)
-			in.TimeoutMS = &ms
-		}
-		if f.Changed("concurrency") {
-			in.Concurrency = &concurrency
-		}
-		var r httpapi.Retry
-		if f.Changed("retry-initial") {
-			r.Initial = (*httpapi.Duration)(&retryInitial)
-		}
-		if f.Changed("retry-multiplier") {
-			r.Multiplier = &multiplier
-		}
-		if f.Changed("retry-max-interval") {
-			r.MaxInterval = (*httpapi.Duration)(&retryLimit)
-		}
-		if f.Changed("retry-attempts") {
-			r.Attempts = &attempts
-		}
-		if r != (httpapi.Retry{}) {
-			in.Retry = &r
-		}
-		e, err := a.client().AddEndpoint(c.Context(), args[0], in)
+		made, err := a.client().AddEndpoint(c.Context(), args[0], httpapi.EndpointCreate{
+			URL: args[1], EventTypes: e.types, Secret: strings.TrimSpace(text), Disabled: disabled,
+			WorkspaceID: e.clearable("workspace", e.workspace), Description: e.clearable("description", e.description),
+			TimeoutMS: e.timeoutMS(), Concurrency: e.parallel(), Retry: e.retry(),
+		})
 		if err != nil {
 			return err
 		}
-		return a.show(e, func() {
-			a.printf("Endpoint %s gets %s\n", e.ID, subscribed(e.EndpointBody))
-			a.printf("Its secret, shown only now: %s\n", a.ink().bold(e.Secret))
+		return a.show(made, func() {
+			a.printf("Endpoint %s gets %s\n", made.ID, subscribed(made.EndpointBody))
+			a.printf("Its secret, shown only now: %s\n", a.ink().bold(made.Secret))
 		})
 	}
 	return c

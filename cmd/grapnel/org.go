@@ -1,6 +1,8 @@
 package main
 
 import (
+	"errors"
+	"slices"
 	"strings"
 
 	"github.com/grapnel-hooks/grapnel/cmd/internal/httpapi"
@@ -10,7 +12,7 @@ import (
 func (a *app) orgCommand() *cobra.Command {
 	return family("org", "Manage organizations", `  grapnel org add acme
   grapnel org list`,
-		a.orgAdd(), a.orgList(), a.orgShow(), a.orgRemove())
+		a.orgAdd(), a.orgList(), a.orgShow(), a.orgSet(), a.orgRemove())
 }
 
 func (a *app) orgAdd() *cobra.Command {
@@ -75,18 +77,61 @@ func (a *app) orgShow() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return a.show(o, func() {
-				var f facts
-				f.add("org", o.ID)
-				f.add("name", o.Name)
-				f.add("plan", o.Plan)
-				f.add("payload", o.Payload)
-				f.add("publish to", strings.Join(append([]string{"events." + o.ID + ".>"}, o.Subjects...), ", "))
-				f.add("created", moment(o.CreatedAt))
-				f.print(a.out, a.ink())
-			})
+			return a.show(o, func() { a.printOrg(o) })
 		},
 	}
+}
+
+func (a *app) printOrg(o httpapi.OrgBody) {
+	var f facts
+	f.add("org", o.ID)
+	f.add("name", o.Name)
+	f.add("plan", o.Plan)
+	f.add("payload", o.Payload)
+	f.add("publish to", strings.Join(append([]string{"events." + o.ID + ".>"}, o.Subjects...), ", "))
+	f.add("created", moment(o.CreatedAt))
+	f.print(a.out, a.ink())
+}
+
+func (a *app) orgSet() *cobra.Command {
+	var (
+		name, plan, payload string
+		subjects            []string
+	)
+	c := &cobra.Command{
+		Use:   "set ORG",
+		Short: "Change an organization; what is not said stays",
+		Example: `  grapnel org set acme --plan enterprise
+  grapnel org set crm --subject 'webhook.>' --subject 'crm.>'`,
+		Args: cobra.ExactArgs(1),
+	}
+	f := c.Flags()
+	f.StringVar(&name, "name", "", "name for people")
+	f.StringVar(&plan, "plan", "", "a plan of the configuration file")
+	f.StringVar(&payload, "payload", "", "what its publishers send: data or envelope")
+	f.StringArrayVar(&subjects, "subject", nil, "all extra `subject`s that its stream binds (repeatable; '' for none)")
+	c.RunE = func(c *cobra.Command, args []string) error {
+		if !settings(f) {
+			return &usageError{errors.New("say what to change, such as --plan enterprise")}
+		}
+		var in httpapi.OrgUpdate
+		for flag, field := range map[string]**string{"name": &in.Name, "plan": &in.Plan, "payload": &in.Payload} {
+			if f.Changed(flag) {
+				text := f.Lookup(flag).Value.String()
+				*field = &text
+			}
+		}
+		if f.Changed("subject") {
+			given := slices.DeleteFunc(subjects, func(s string) bool { return s == "" })
+			in.Subjects = &given
+		}
+		o, err := a.client().ChangeOrg(c.Context(), args[0], in)
+		if err != nil {
+			return err
+		}
+		return a.show(o, func() { a.printOrg(o) })
+	}
+	return c
 }
 
 func (a *app) orgRemove() *cobra.Command {

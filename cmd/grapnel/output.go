@@ -53,9 +53,9 @@ func (i ink) yellow(s string) string { return i.paint("33", s) }
 func (i ink) state(s string) string {
 	word, _, _ := strings.Cut(s, " ")
 	switch word {
-	case "delivered", "enabled", "live", "proven":
+	case "delivered", "enabled", "live", "proven", "valid":
 		return i.green(s)
-	case "dead", "disabled", "gap", "regressed", "stream-missing", "unreachable", "WRONG":
+	case "dead", "disabled", "gap", "regressed", "stream-missing", "unreachable", "WRONG", "revoked", "expired":
 		return i.red(s)
 	case "pending", "failing", "behind", "paused", "gated":
 		return i.yellow(s)
@@ -73,7 +73,7 @@ type table struct {
 func (t *table) add(cells ...any) {
 	row := make([]string, len(cells))
 	for i, c := range cells {
-		row[i] = fmt.Sprint(c)
+		row[i] = oneLine(fmt.Sprint(c))
 		if row[i] == "" {
 			row[i] = "-"
 		}
@@ -126,7 +126,7 @@ func (t *table) print(w io.Writer, i ink) {
 type facts [][2]string
 
 func (f *facts) add(name string, value any) {
-	if s := fmt.Sprint(value); s != "" {
+	if s := oneLine(fmt.Sprint(value)); s != "" {
 		*f = append(*f, [2]string{name, s})
 	}
 }
@@ -143,6 +143,17 @@ func (f facts) print(w io.Writer, i ink) {
 		}
 		fmt.Fprintf(w, "%s  %s\n", i.faint(fmt.Sprintf("%-*s", width, l[0])), value)
 	}
+}
+
+// oneLine is a text, which somebody else may have written, without what could take over
+// a terminal or break a line.
+func oneLine(s string) string {
+	return strings.Map(func(r rune) rune {
+		if r == '\n' || r == '\t' {
+			return ' '
+		}
+		return r
+	}, printable(s))
 }
 
 // listFlags are the flags of every list.
@@ -217,6 +228,20 @@ func span(d time.Duration) string {
 		return fmt.Sprintf("%dh%02dm", d/time.Hour, d%time.Hour/time.Minute)
 	}
 	return fmt.Sprintf("%dd%02dh", d/(24*time.Hour), d%(24*time.Hour)/time.Hour)
+}
+
+// around is a time as how long from now, or ago, it is.
+func around(t, now time.Time) string {
+	words := func(d time.Duration) string {
+		if days := int(d / (24 * time.Hour)); days >= 2 {
+			return fmt.Sprintf("%d days", days)
+		}
+		return span(d)
+	}
+	if d := t.Sub(now); d > 0 {
+		return "in " + words(d)
+	}
+	return words(now.Sub(t)) + " ago"
 }
 
 // indented is JSON with indentation, or the text as it is when it is none.

@@ -12,6 +12,7 @@ import (
 
 	"github.com/grapnel-hooks/grapnel/cmd/internal/client"
 	"github.com/grapnel-hooks/grapnel/cmd/internal/config"
+	"github.com/grapnel-hooks/grapnel/cmd/internal/httpapi"
 	"github.com/grapnel-hooks/grapnel/sqlite"
 	"github.com/spf13/cobra"
 )
@@ -69,7 +70,9 @@ type app struct {
 	out, err io.Writer
 	data     string // --data
 	json     bool   // --json
-	began    bool   // arguments and flags were right
+	reach    reach
+	began    bool           // arguments and flags were right
+	api      *client.Client // once it began, if the command talks to the daemon
 }
 
 // errReported ends a command with status 1 that has said already why.
@@ -85,16 +88,18 @@ An organization owns endpoints. A service appends events to the organization's
 stream. Each event becomes one delivery for each subscribed endpoint, and each
 delivery is attempted until it is delivered or dead.
 
+The commands that manage and look talk to the daemon over the socket in its data
+directory (--data), where they may do everything; or, from anywhere, over the
+network with --url and an API token, which may do what its scopes say.
+
 Start with "grapnel demo", which shows all of it in a few seconds.`,
 		Example: `  grapnel demo
   grapnel serve --data ./grapnel-data`,
-		Args:          cobra.NoArgs,
-		SilenceErrors: true,
-		SilenceUsage:  true,
-		RunE:          func(c *cobra.Command, _ []string) error { return c.Help() },
-		PersistentPreRun: func(*cobra.Command, []string) {
-			a.began = true
-		},
+		Args:              cobra.NoArgs,
+		SilenceErrors:     true,
+		SilenceUsage:      true,
+		RunE:              func(c *cobra.Command, _ []string) error { return c.Help() },
+		PersistentPreRunE: a.begin,
 	}
 	dir := "./grapnel-data"
 	if v := os.Getenv("GRAPNEL_DATA"); v != "" {
@@ -109,43 +114,20 @@ Start with "grapnel demo", which shows all of it in a few seconds.`,
 	)
 	group := func(id string, commands ...*cobra.Command) {
 		for _, c := range commands {
-			c.GroupID = id
+			if c.GroupID = id; id == "manage" {
+				a.reach.define(c.PersistentFlags())
+			}
 			root.AddCommand(c)
 		}
 	}
 	group("run", a.serveCommand(), a.demoCommand())
-	group("manage", a.orgCommand(), a.endpointCommand(), a.eventCommand(), a.eventTypeCommand(), a.deliveryCommand(), a.cursorCommand(), a.fsckCommand())
+	group("manage", a.orgCommand(), a.endpointCommand(), a.eventCommand(), a.eventTypeCommand(), a.deliveryCommand(), a.cursorCommand(),
+		a.tokenCommand(), a.auditCommand(), a.fsckCommand())
 	group("build", a.listenCommand(), benchCommand(), a.versionCommand())
 	root.SetHelpCommandGroupID("build")
 	root.SetCompletionCommandGroupID("build")
-	a.completeOrgs(root)
+	a.completeArgs(root)
 	return root
-}
-
-// completeOrgs lets the shell complete the organization of each command that
-// takes one.
-func (a *app) completeOrgs(c *cobra.Command) {
-	for _, sub := range c.Commands() {
-		a.completeOrgs(sub)
-	}
-	_, args, _ := strings.Cut(c.Use, " ")
-	if !strings.HasPrefix(strings.TrimPrefix(args, "["), "ORG") || c.Name() == "add" && c.Parent().Name() == "org" {
-		return
-	}
-	c.ValidArgsFunction = func(c *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
-		if len(args) > 0 {
-			return nil, cobra.ShellCompDirectiveNoFileComp
-		}
-		orgs, err := collect(c.Context(), listFlags{limit: 250}, a.client().Orgs)
-		if err != nil {
-			return nil, cobra.ShellCompDirectiveError
-		}
-		var ids []string
-		for _, o := range orgs.Data {
-			ids = append(ids, o.ID)
-		}
-		return ids, cobra.ShellCompDirectiveNoFileComp
-	}
 }
 
 // family makes a command that only has subcommands. Without one of them it is
@@ -194,6 +176,10 @@ func (a *app) report(c *cobra.Command, err error) int {
 		fmt.Fprintf(a.err, "grapnel: %v: start one with \"%s\"\n", err, hint)
 		return exitFailed
 	}
+	var refused *httpapi.Problem
+	if errors.As(err, &refused) && hint(refused) != "" {
+		err = fmt.Errorf("%w: %s", err, hint(refused))
+	}
 	fmt.Fprintf(a.err, "grapnel: %v\n", err)
 	switch {
 	case errors.As(err, &lock):
@@ -205,6 +191,3 @@ func (a *app) report(c *cobra.Command, err error) int {
 	}
 	return exitFailed
 }
-
-// client calls the daemon of --data.
-func (a *app) client() *client.Client { return client.New(a.data) }

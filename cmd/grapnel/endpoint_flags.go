@@ -1,0 +1,85 @@
+package main
+
+import (
+	"time"
+
+	"github.com/grapnel-hooks/grapnel/cmd/internal/httpapi"
+	"github.com/grapnel-hooks/grapnel/deliver"
+	"github.com/spf13/pflag"
+)
+
+// endpointFlags are an endpoint's settings that "endpoint add" and "endpoint set"
+// share. Only what was said is sent: defaults are the daemon's, and what is left
+// out of a change stays.
+type endpointFlags struct {
+	said                              func(flag string) bool
+	types                             []string
+	workspace, description            string
+	timeout, retryInitial, retryLimit time.Duration
+	multiplier                        float64
+	attempts, concurrency             int
+}
+
+// define adds the flags. Their help shows the defaults of a new endpoint when
+// there is one.
+func (e *endpointFlags) define(f *pflag.FlagSet, fresh bool) {
+	e.said = f.Changed
+	var timeout time.Duration
+	var concurrency int
+	var retry deliver.Policy
+	byDefault := ""
+	if fresh {
+		timeout, concurrency, retry, byDefault = deliver.DefaultTimeout, deliver.DefaultConcurrency, deliver.DefaultPolicy, "; default '*'"
+	}
+	f.StringArrayVar(&e.types, "type", nil, "event `type`: exact, a prefix such as 'invoice.*', or '*' (repeatable"+byDefault+")")
+	f.StringVar(&e.workspace, "workspace", "", "only this workspace's events; '' for an org-wide endpoint")
+	f.StringVar(&e.description, "description", "", "`text` for people")
+	f.DurationVar(&e.timeout, "timeout", timeout, "of an attempt, everything included: 1s to 30s")
+	f.IntVar(&e.concurrency, "concurrency", concurrency, "attempts at the same time: 1 to 256")
+	f.DurationVar(&e.retryInitial, "retry-initial", retry.Initial, "delay after the first failure")
+	f.Float64Var(&e.multiplier, "retry-multiplier", retry.Multiplier, "each further delay is this many times the one before")
+	f.DurationVar(&e.retryLimit, "retry-max-interval", retry.MaxInterval, "longest delay")
+	f.IntVar(&e.attempts, "retry-attempts", retry.Attempts, "attempts in all, the first included")
+}
+
+// timeoutMS, parallel and retry are what was said, nil when nothing was.
+
+func (e *endpointFlags) timeoutMS() *int {
+	if !e.said("timeout") {
+		return nil
+	}
+	ms := int(e.timeout / time.Millisecond)
+	return &ms
+}
+
+func (e *endpointFlags) parallel() *int {
+	if !e.said("concurrency") {
+		return nil
+	}
+	return &e.concurrency
+}
+
+func (e *endpointFlags) retry() *httpapi.Retry {
+	var r httpapi.Retry
+	if e.said("retry-initial") {
+		r.Initial = (*httpapi.Duration)(&e.retryInitial)
+	}
+	if e.said("retry-multiplier") {
+		r.Multiplier = &e.multiplier
+	}
+	if e.said("retry-max-interval") {
+		r.MaxInterval = (*httpapi.Duration)(&e.retryLimit)
+	}
+	if e.said("retry-attempts") {
+		r.Attempts = &e.attempts
+	}
+	if r == (httpapi.Retry{}) {
+		return nil
+	}
+	return &r
+}
+
+// clearable is a text that ” clears, when the flag was given.
+func (e *endpointFlags) clearable(flag, text string) httpapi.Clearable {
+	return httpapi.Clearable{Given: e.said(flag), Text: text}
+}
