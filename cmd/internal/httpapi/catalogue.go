@@ -81,7 +81,7 @@ type EventTypeBody struct {
 // EventTypeList is the body of POST /event-types/import and of the answer of GET
 // /event-types/export, and what a file of event types holds.
 type EventTypeList struct {
-	EventTypes []EventTypeCreate `json:"event_types" nullable:"false" maxItems:"10000"`
+	EventTypes []EventTypeCreate `json:"event_types" nullable:"false" maxItems:"10000" example:"[{\"name\":\"invoice.voided\",\"schema_version\":\"1\",\"group\":\"billing\",\"schema\":{\"type\":\"object\"},\"example\":{\"invoice\":\"in_1\"}}]"`
 }
 
 // EventTypesImported is the answer to POST /event-types/import.

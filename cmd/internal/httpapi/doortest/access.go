@@ -57,6 +57,14 @@ var accesses = map[string]access{
 	"GET /api/v1/orgs/{org}/audit":          {scope: admin},
 	"GET /api/v1/audit":                     {scope: admin, operator: true},
 
+	"POST /api/v1/event-types":          {scope: admin, operator: true, entries: 1},
+	"GET /api/v1/event-types":           {scope: read},
+	"POST /api/v1/event-types/import":   {scope: admin, operator: true, entries: 1},
+	"GET /api/v1/event-types/export":    {scope: read},
+	"GET /api/v1/event-types/{type}":    {scope: read},
+	"PUT /api/v1/event-types/{type}":    {scope: admin, operator: true, entries: 1},
+	"DELETE /api/v1/event-types/{type}": {scope: admin, operator: true, entries: 1},
+
 	// The paths of the earlier platforms.
 	"POST /api/v1/portal/webhooks/subscribe": {scope: manage, gated: true, tenant: true, entries: 1},
 	"GET /api/v1/integrations/webhooks":      {scope: read, gated: true, tenant: true},
