@@ -260,9 +260,21 @@ func (t *txn) insertEvents(o *orgState, p fanout.Plan, known []earlier, written 
 func (t *txn) insertDeliveries(o *orgState, p fanout.Plan, known []earlier, written []fanout.Written) error {
 	in := t.inserter(insertManyDelivery, insertDelivery, deliveryShared, deliveryArgs, o.row)
 	made := int64(0)
+	var to []int64 // neighbours mostly share the list; they are counted together
+	var alike int64
+	count := func() {
+		for _, endpoint := range to {
+			t.tally(endpoint, alike, 0)
+		}
+	}
 	for i := range p.Events {
 		switch {
 		case known == nil || known[i].event == 0:
+			if list := p.Events[i].Endpoints; len(list) != len(to) || len(list) == 0 || &list[0] != &to[0] {
+				count()
+				to, alike = list, 0
+			}
+			alike++
 			for _, endpoint := range p.Events[i].Endpoints {
 				if err := in.add(written[i].Event, endpoint); err != nil {
 					return err
@@ -282,6 +294,7 @@ func (t *txn) insertDeliveries(o *orgState, p fanout.Plan, known []earlier, writ
 				}
 				if n > 0 {
 					written[i].Endpoints = append(written[i].Endpoints, endpoint)
+					t.tally(endpoint, 1, 0)
 					made++
 				}
 			}
@@ -292,7 +305,7 @@ func (t *txn) insertDeliveries(o *orgState, p fanout.Plan, known []earlier, writ
 			}
 		}
 	}
-	t.count(o.row, made, 0)
+	count()
 	t.rows += made
 	return in.flush()
 }

@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"github.com/grapnel-hooks/grapnel/cursor"
-	"github.com/grapnel-hooks/grapnel/deliver"
 	"github.com/grapnel-hooks/grapnel/fanout"
 )
 
@@ -148,36 +147,35 @@ func (o *orgState) counts(waiting int64) Counts {
 
 // loadCounts counts what is pending and dead by the two partial indexes.
 func (s *Store) loadCounts() error {
-	for state, add := range map[deliver.State]func(*orgState, int64){
-		deliver.Pending: func(o *orgState, n int64) { o.pending.Store(n) },
-		deliver.Dead:    func(o *orgState, n int64) { o.dead.Store(n) },
+	s.standing.of = make(map[int64]change)
+	for query, of := range map[string]func(n int64) change{
+		"SELECT endpoint, count(*) FROM deliveries INDEXED BY deliveries_pending WHERE state=0 GROUP BY endpoint":             func(n int64) change { return change{pending: n} },
+		"SELECT endpoint, count(*) FROM deliveries INDEXED BY deliveries_failed WHERE state>=2 AND state=2 GROUP BY endpoint": func(n int64) change { return change{dead: n} },
 	} {
-		index := "deliveries_pending WHERE"
-		if state == deliver.Dead {
-			index = "deliveries_failed WHERE state>=2 AND"
-		}
+		counts := make(map[int64]change)
 		err := s.w.c.query(func(r row) error {
-			if o := s.orgRows[r.int(0)]; o != nil {
-				add(o, r.int(1))
-			}
+			counts[r.int(0)] = of(r.int(1))
 			return nil
-		}, fmt.Sprintf("SELECT org, count(*) FROM deliveries INDEXED BY %s state=%d GROUP BY org", index, state))
+		}, query)
 		if err != nil {
 			return err
 		}
+		s.addCounts(counts)
 	}
 	return nil
 }
 
-// addCounts brings the counts up to date after a commit.
+// addCounts brings the counts of endpoints and their orgs up to date after a
+// commit.
 func (s *Store) addCounts(counts map[int64]change) {
 	if len(counts) == 0 {
 		return
 	}
+	s.standing.add(counts)
 	s.mu.RLock()
 	defer s.mu.RUnlock()
-	for row, c := range counts {
-		if o := s.orgRows[row]; o != nil {
+	for endpoint, c := range counts {
+		if o := s.orgRows[s.orgOf(endpoint)]; o != nil {
 			o.pending.Add(c.pending)
 			o.dead.Add(c.dead)
 		}

@@ -99,9 +99,9 @@ func (s *Store) RetryDelivery(ctx context.Context, org string, k deliver.Key) (d
 		ticket.Due, ticket.Spent, ticket.Trigger = max(toMillis(t.now), 1), 0, deliver.Manual
 		switch state {
 		case deliver.Dead:
-			t.count(o.row, 1, -1)
+			t.tally(k.Endpoint, 1, -1)
 		case deliver.Delivered, deliver.Cancelled:
-			t.count(o.row, 1, 0)
+			t.tally(k.Endpoint, 1, 0)
 		}
 		_, err = t.c.exec("UPDATE deliveries SET state=0, reason=0, due=?, spent=0, trigger=? WHERE event=? AND endpoint=?",
 			ticket.Due, int64(ticket.Trigger), k.Event, k.Endpoint)

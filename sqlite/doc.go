@@ -17,6 +17,7 @@
 //	rejected, gated, gaps    sequences that made no deliveries, and why
 //	key_runs, key_chunks     from an event's ID to its number
 //	segments                 what lies in 512 events of an org, for lists
+//	endpoint_slots           how endpoints fared, for a day
 //
 // Events and deliveries are only ever appended at the right edge of their
 // trees: numbers ascend, and the event comes first in every key. There is no
@@ -56,5 +57,6 @@
 // # What is in memory only
 //
 // All of it is rebuilt by [Open]: endpoints and organizations, the newest IDs
-// and the filters, and how many deliveries of each org are pending and dead.
+// and the filters, and how many deliveries of each endpoint are pending and dead. Only what
+// was counted for endpoint_slots during the last minute is lost in a crash.
 package sqlite

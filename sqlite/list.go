@@ -114,7 +114,7 @@ func (l *list) run(ctx context.Context) error {
 		return l.byIndex(ctx)
 	case *state != deliver.Pending:
 		return l.walk(ctx)
-	case l.o.pending.Load() == 0:
+	case l.nonePending():
 		return nil
 	case l.s.pending() > l.s.o.pendingScan,
 		l.filtered() && l.o.pending.Load() > rowsStep: // of which most may not be wanted, with a reading of the index for each step
@@ -122,6 +122,16 @@ func (l *list) run(ctx context.Context) error {
 	default:
 		return l.byPending(ctx)
 	}
+}
+
+// nonePending reports that nothing of the org, or of the endpoint asked for, is
+// pending.
+func (l *list) nonePending() bool {
+	if l.endpoint == 0 {
+		return l.o.pending.Load() == 0
+	}
+	pending, _ := l.s.endpointCounts(l.endpoint)
+	return pending == 0
 }
 
 // filtered reports whether the event decides what is on the list.

@@ -204,9 +204,7 @@ func (f Filter) holds(d deliver.Delivery) bool {
 func cancelRow(t *testing.T, s *Store, k deliver.Key) {
 	t.Helper()
 	err := s.w.do(t.Context(), func(x *txn) error {
-		s.mu.RLock()
-		x.count(s.orgOf(k.Endpoint), -1, 0)
-		s.mu.RUnlock()
+		x.tally(k.Endpoint, -1, 0)
 		_, err := x.c.exec("UPDATE deliveries SET state=3 WHERE event=? AND endpoint=?", k.Event, k.Endpoint)
 		return err
 	})

@@ -122,9 +122,11 @@ type Store struct {
 	path string
 	log  *slog.Logger
 
-	readDB *sql.DB // a pool; read-only
-	w      *writer
-	keys   *keys
+	readDB   *sql.DB // a pool; read-only
+	w        *writer
+	keys     *keys
+	fares    fares
+	standing standing
 
 	ring     atomic.Pointer[seal.Keyring]
 	keyFile  string     // "": the keys were given
@@ -232,6 +234,7 @@ func (s *Store) open(ctx context.Context) error {
 	s.stopped, s.stop = context.WithCancel(context.Background())
 	s.w.start()
 	s.tasks.Go(s.seal)
+	s.tasks.Go(s.storeFares)
 	s.tasks.Go(func() { s.sweepAfterStart(s.stopped) })
 	s.tasks.Go(func() { s.resealAfterStart(s.stopped) })
 	return nil
@@ -255,6 +258,9 @@ func (s *Store) load() error {
 	}
 	if err := s.loadCounts(); err != nil {
 		return fmt.Errorf("count deliveries: %w", err)
+	}
+	if err := s.loadFares(); err != nil {
+		return fmt.Errorf("load endpoint stats: %w", err)
 	}
 	var err error
 	if s.keys, err = loadKeys(s.w.c, s.o.runSize); err != nil {

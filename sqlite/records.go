@@ -101,10 +101,8 @@ func (t *txn) finish() error {
 	if changed != int64(n) {
 		return errCareful
 	}
-	t.s.mu.RLock()
-	defer t.s.mu.RUnlock()
 	for _, r := range t.plain {
-		t.count(t.s.orgOf(r.Endpoint), -1, 0)
+		t.tally(r.Endpoint, -1, 0)
 	}
 	return nil
 }
@@ -165,9 +163,9 @@ func (t *txn) one(r *deliver.Record) error {
 		}
 		t.counts, t.after = counts, t.after[:after]
 	} else {
-		for org, c := range t.counts {
-			own := counts[org]
-			counts[org] = change{own.pending + c.pending, own.dead + c.dead}
+		for endpoint, c := range t.counts {
+			own := counts[endpoint]
+			counts[endpoint] = change{own.pending + c.pending, own.dead + c.dead}
 		}
 		t.counts = counts
 	}
@@ -193,14 +191,11 @@ func (t *txn) bookOne(r *deliver.Record) error {
 			return err // this attempt is booked already, or the delivery is gone with retention
 		}
 	} else if n.State != deliver.Pending {
-		t.s.mu.RLock()
-		org := t.s.orgOf(r.Endpoint)
-		t.s.mu.RUnlock()
 		dead := int64(0)
 		if n.State == deliver.Dead {
 			dead = 1
 		}
-		t.count(org, -1, dead)
+		t.tally(r.Endpoint, -1, dead)
 	}
 	if err := t.insertAttempt(r); err != nil {
 		return err

@@ -130,7 +130,7 @@ type looked struct {
 	rows   int              // seen
 	recent bool             // came to events that are too young
 	upTo   map[int64]place  // by org: the latest place at which something goes
-	counts map[int64]change // by org
+	counts map[int64]change // by endpoint
 }
 
 // retainFront walks on into events that were never looked at.
@@ -219,9 +219,9 @@ func (t *txn) look(r *retention, from, to pair, before int64) (looked, error) {
 			seen.upTo[org] = p
 		}
 		if state == deliver.Dead {
-			c := seen.counts[org]
+			c := seen.counts[at.endpoint]
 			c.dead--
-			seen.counts[org] = c
+			seen.counts[at.endpoint] = c
 		}
 		return nil
 	}, `SELECT d.event, d.endpoint, d.org, d.state, e.incarnation, e.seq, e.stored+e.fanned,
@@ -265,8 +265,8 @@ func (t *txn) remove(seen looked) (n Removed, err error) {
 			return n, err
 		}
 	}
-	for org, c := range seen.counts {
-		t.count(org, c.pending, c.dead)
+	for endpoint, c := range seen.counts {
+		t.tally(endpoint, c.pending, c.dead)
 	}
 	if n.Payloads > 0 {
 		t.after = append(t.after, func() { clear(t.w.kept) })

@@ -49,9 +49,6 @@ func (s *Store) sweep(ctx context.Context) error {
 // makes new ones, but an attempt that ends meanwhile can move one to another
 // place: only a reading from the start that finds none is the end.
 func (s *Store) cancelPending(ctx context.Context, endpoint int64) error {
-	s.mu.RLock()
-	org := s.removed[endpoint]
-	s.mu.RUnlock()
 	for from := (deliver.Place{}); ; {
 		if err := ctx.Err(); err != nil {
 			return err
@@ -69,7 +66,7 @@ func (s *Store) cancelPending(ctx context.Context, endpoint int64) error {
 				if err != nil {
 					return err
 				}
-				t.count(org, -n, 0)
+				t.tally(endpoint, -n, 0)
 			}
 			if !last {
 				return nil

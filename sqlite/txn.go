@@ -22,7 +22,7 @@ type txn struct {
 	now    time.Time
 	next   int64               // number of the next event
 	after  []func()            // once durable
-	counts map[int64]change    // by row of the org
+	counts map[int64]change    // by endpoint
 	fails  map[int64]time.Time // endpoints whose failing-since changes, by row
 	plain  []*deliver.Record   // successes at the first attempt, for one statement
 	rows   int64               // deliveries and records written
@@ -33,14 +33,14 @@ type txn struct {
 	made   any // what it made, for the answer to repeat (see Once)
 }
 
-// change is how many more deliveries of an org are pending and dead.
+// change is how many more deliveries of an endpoint are pending and dead.
 type change struct{ pending, dead int64 }
 
-func (t *txn) count(org int64, pending, dead int64) {
-	c := t.counts[org]
+func (t *txn) tally(endpoint int64, pending, dead int64) {
+	c := t.counts[endpoint]
 	c.pending += pending
 	c.dead += dead
-	t.counts[org] = c
+	t.counts[endpoint] = c
 }
 
 // attempt runs the transaction once. On an error nothing of it is left, in the
@@ -124,9 +124,9 @@ func (t *txn) operation(o *op) error {
 		}
 	} else {
 		t.plans = t.plans || o.plan
-		for org, c := range t.counts {
-			own := counts[org]
-			counts[org] = change{own.pending + c.pending, own.dead + c.dead}
+		for endpoint, c := range t.counts {
+			own := counts[endpoint]
+			counts[endpoint] = change{own.pending + c.pending, own.dead + c.dead}
 		}
 		t.counts = counts
 	}

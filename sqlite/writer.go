@@ -382,6 +382,7 @@ func (w *writer) group(ops []*op) {
 
 // booked tells of durable records, and takes their room back.
 func (w *writer) booked(records []deliver.Record) {
+	w.s.fares.count(records, slotAt(w.s.now()))
 	if f := w.onBooked.Load(); f != nil {
 		(*f)(records)
 	}

@@ -60,3 +60,13 @@ CREATE TABLE event_types(
   updated_at  INTEGER NOT NULL,           -- ms
   PRIMARY KEY(name, version)
 ) WITHOUT ROWID;
+
+-- How endpoints fare, in slots of five minutes, for a day.
+CREATE TABLE endpoint_slots(
+  slot      INTEGER NOT NULL,             -- minutes since 1970, by five
+  endpoint  INTEGER NOT NULL,
+  succeeded INTEGER NOT NULL,             -- attempts
+  failed    INTEGER NOT NULL,
+  latencies BLOB    NOT NULL,             -- deliver.Latencies
+  PRIMARY KEY(slot, endpoint)
+) WITHOUT ROWID;
