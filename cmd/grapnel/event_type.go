@@ -35,6 +35,9 @@ func (a *app) eventTypeList() *cobra.Command {
 		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
 			q := client.EventTypeQuery{Group: group}
+			if deprecated && current {
+				return &usageError{errors.New("--deprecated and --current exclude each other")}
+			}
 			if deprecated || current {
 				q.Deprecated = &deprecated
 			}
@@ -55,7 +58,6 @@ func (a *app) eventTypeList() *cobra.Command {
 	c.Flags().StringVar(&group, "group", "", "only those of this `group`")
 	c.Flags().BoolVar(&deprecated, "deprecated", false, "only deprecated ones")
 	c.Flags().BoolVar(&current, "current", false, "only those that are not deprecated")
-	c.MarkFlagsMutuallyExclusive("deprecated", "current")
 	return c
 }
 
