@@ -16,6 +16,7 @@
 //
 //	rejected, gated, gaps    sequences that made no deliveries, and why
 //	key_runs, key_chunks     from an event's ID to its number
+//	event_types              the catalogue; compiled in memory, see event_types.go
 //	segments                 what lies in 512 events of an org, for lists
 //	endpoint_slots           how endpoints fared, for a day
 //
