@@ -356,3 +356,31 @@ func TestTenantxUpgrade(t *testing.T) {
 		t.Errorf("the books: %+v", books)
 	}
 }
+
+// Who subscribes asks for everything, or for names that the catalogue has; whatever
+// path is taken, the fault is in the field that was sent.
+func TestTenantxCatalogue(t *testing.T) {
+	file, err := filepath.Abs(filepath.Join(house, "testdata/catalogues/tenantx.yaml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := startPlatform(t, tenantxPlans+"strict: true\nevent_types: "+file+"\n")
+	token := p.org("clinic", "enterprise", httpapi.WebhooksManage, httpapi.EventsWrite)
+	const hook = `"url":"http://127.0.0.1:9/"`
+	for _, c := range []struct{ path, body, want string }{
+		{"/api/v1/orgs/clinic/endpoints", `{` + hook + `,"event_types":["*"]}`, "201"},
+		{"/api/v1/orgs/clinic/endpoints", `{` + hook + `,"event_types":["inventory.low","patient.*"]}`, "201"},
+		{"/api/v1/orgs/clinic/endpoints", `{` + hook + `,"event_types":["inventory.low","patient.dismissed"]}`, "422 body.event_types"},
+		{"/api/v1/portal/webhooks/subscribe", `{` + hook + `,"event_types":["patient.dismissed"]}`, "422 body.event_types"},
+		{"/api/v1/portal/webhooks/subscribe", `{` + hook + `,"events":["patient.dismissed"]}`, "422 body.events"},
+		{"/api/admin/webhooks", `{` + hook + `,"events":["patient.dismissed"]}`, "422 body.events"},
+		{"/api/v1/orgs/clinic/events", `{"type":"patient.dismissed","data":{}}`, "422 body.type"},
+		{"/api/v1/orgs/clinic/events", `{"type":"subscription.updated","data":{"plan":{"previous":"pro","current":"enterprise"}}}`, "201"},
+	} {
+		status, answer := p.ask(token, "POST", c.path, json.RawMessage(c.body))
+		want, location, _ := strings.Cut(c.want, " ")
+		if fmt.Sprint(status) != want || !bytes.Contains(answer, []byte(`"location":"`+location)) && location != "" {
+			t.Errorf("%s %s: want %s, got %d %s", c.path, c.body, c.want, status, answer)
+		}
+	}
+}
