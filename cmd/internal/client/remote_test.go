@@ -193,6 +193,19 @@ func TestUnreachable(t *testing.T) {
 	}
 }
 
+func TestHTTPS(t *testing.T) {
+	server := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		io.WriteString(w, `{"data":[{"id":"`+r.URL.Path+`"}],"next_cursor":null}`)
+	}))
+	t.Cleanup(server.Close)
+	c := remote(t, server.URL+"/hooks", token)
+	c.http.Transport.(*http.Transport).TLSClientConfig = server.Client().Transport.(*http.Transport).TLSClientConfig
+	orgs, err := c.Orgs(t.Context(), Page{})
+	if err != nil || len(orgs.Data) != 1 || orgs.Data[0].ID != "/hooks/api/v1/orgs" {
+		t.Errorf("got %+v, %v", orgs, err)
+	}
+}
+
 // Nothing that a client says or prints holds the token.
 func TestTokenIsNotShown(t *testing.T) {
 	var heard []string
