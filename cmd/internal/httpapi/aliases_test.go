@@ -3,9 +3,12 @@ package httpapi_test
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"fmt"
 	"net/http"
 	"net/http/httptest"
+	"os"
+	"slices"
 	"strings"
 	"testing"
 
@@ -19,18 +22,18 @@ const (
 )
 
 // exchange makes a request with the token and returns request and answer, all
-// bytes but those of the token.
+// bytes but those of the token and of the headers that every answer has.
 func exchange(t *testing.T, h http.Handler, token, method, path, body string) string {
 	t.Helper()
-	header := []string{"Authorization", "Bearer " + token, "X-Request-Id", "req_1"}
 	out := &bytes.Buffer{}
 	fmt.Fprintf(out, "%s %s HTTP/1.1\nAuthorization: Bearer gk_…\n", method, path)
 	if body != "" {
 		fmt.Fprintf(out, "Content-Type: application/json\n\n%s\n", body)
 	}
-	w := request(t, h, method, path, body, header...)
+	w := request(t, h, method, path, body, "Authorization", "Bearer "+token)
 	fmt.Fprintf(out, "\nHTTP/1.1 %d %s\n", w.Code, http.StatusText(w.Code))
-	if err := w.Result().Header.Write(out); err != nil {
+	everywhere := map[string]bool{"X-Content-Type-Options": true, "X-Request-Id": true, "Cache-Control": true, "Content-Security-Policy": true}
+	if err := w.Result().Header.WriteSubset(out, everywhere); err != nil {
 		t.Fatal(err)
 	}
 	out.WriteString("\n")
@@ -197,5 +200,82 @@ func TestAliasesMakeOnce(t *testing.T) {
 		if all, _ := s.Endpoints(context.Background(), "acme", "", 250); len(all) != 2 {
 			t.Errorf("%s: %d endpoints, want 2", path, len(all))
 		}
+	}
+}
+
+// Whoever moves from an earlier platform finds every path, parameter and field of
+// the aliases in the page for it.
+func TestAliasesAreExplained(t *testing.T) {
+	page, err := os.ReadFile("../../../docs/earlier-platforms.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	type schema struct {
+		Ref        string `json:"$ref"`
+		Items      *schema
+		Properties map[string]*schema
+	}
+	type content map[string]struct{ Schema *schema }
+	var doc struct {
+		Paths map[string]map[string]struct {
+			Tags        []string
+			Parameters  []struct{ Name string }
+			RequestBody struct{ Content content }
+			Responses   map[string]struct{ Content content }
+		}
+		Components struct{ Schemas map[string]*schema }
+	}
+	if err := json.Unmarshal(request(t, operator(httpapitest.New()), "GET", "/openapi.json", "").Body.Bytes(), &doc); err != nil {
+		t.Fatal(err)
+	}
+	explained := func(what, word string) {
+		if !bytes.Contains(page, []byte("`"+word+"`")) && !bytes.Contains(page, []byte(word+"\n")) && !bytes.Contains(page, []byte(" "+word+"`")) {
+			t.Errorf("%s: the page lacks %s", what, word)
+		}
+	}
+	var fields func(what string, s *schema)
+	fields = func(what string, s *schema) {
+		for s != nil && s.Ref != "" {
+			s = doc.Components.Schemas[strings.TrimPrefix(s.Ref, "#/components/schemas/")]
+		}
+		if s == nil {
+			return
+		}
+		fields(what, s.Items)
+		for name, p := range s.Properties {
+			if name != "data" { // of a list
+				explained(what, name)
+			}
+			fields(what, p)
+		}
+	}
+	n := 0
+	for path, operations := range doc.Paths {
+		for method, op := range operations {
+			if !slices.Contains(op.Tags, "earlier platforms") {
+				continue
+			}
+			n++
+			what := strings.ToUpper(method) + " " + path
+			explained(what, what)
+			for _, p := range op.Parameters {
+				if p.Name != "id" {
+					explained(what, p.Name)
+				}
+			}
+			for _, c := range op.RequestBody.Content {
+				fields(what, c.Schema)
+			}
+			for status, r := range op.Responses {
+				for _, c := range r.Content {
+					if status < "3" {
+						fields(what, c.Schema)
+					}
+				}
+			}
+		}
+	}
+	if n != len(aliasRoutes) {
+		t.Errorf("%d operations, and %d requests to try them", n, len(aliasRoutes))
 	}
 }
