@@ -116,9 +116,10 @@ const (
 	PayloadLost     Reason = 4 // the stream no longer had the event when its first attempt came
 	Poison          Reason = 5 // handling it failed by our own fault, time and again
 	Blocked         Reason = 6 // the endpoint's address is not allowed
+	ByHand          Reason = 7 // somebody cancelled it
 )
 
-var reasonNames = [...]string{"", "exhausted", "gone", "endpoint_deleted", "payload_lost", "poison", "blocked"}
+var reasonNames = [...]string{"", "exhausted", "gone", "endpoint_deleted", "payload_lost", "poison", "blocked", "manual"}
 
 func (r Reason) String() string {
 	if r < 0 || int(r) >= len(reasonNames) {

@@ -1,6 +1,7 @@
 package deliver
 
 import (
+	"maps"
 	"sync"
 	"time"
 )
@@ -16,11 +17,12 @@ type lane struct {
 
 	mu      sync.Mutex
 	ep      Endpoint
-	target  *Target       // nil: disabled or removed; nothing is sent
-	unknown bool          // the books must be asked where the fronts begin
-	fresh   front         // never attempted
-	retry   front         // due again
-	held    map[int64]int // event → attempts its ticket knows of
+	target  *Target             // nil: disabled or removed; nothing is sent
+	unknown bool                // the books must be asked where the fronts begin
+	fresh   front               // never attempted
+	retry   front               // due again
+	held    map[int64]int       // event → attempts its ticket knows of
+	dropped map[int64]time.Time // events that are not to be sent without asking the books, since when
 	// overtaken: the books were seen to be ahead of a held ticket, whose outcome
 	// they had not reported yet. They are asked again once they have.
 	overtaken bool
@@ -205,10 +207,17 @@ func (n *lane) length() int { return n.fresh.tickets.len() + n.retry.tickets.len
 func (n *lane) take() (Ticket, *Target, bool) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	if n.target == nil || n.paused != nil || n.workers > n.window || n.length() == 0 || n.l.draining.Load() {
-		n.workers--
-		return Ticket{}, nil, false
+	for n.target != nil && n.paused == nil && n.workers <= n.window && n.length() > 0 && !n.l.draining.Load() {
+		if t := n.next(); !n.isDropped(t.Event) {
+			return t, n.target, true
+		}
 	}
+	n.workers--
+	return Ticket{}, nil, false
+}
+
+// next takes the ticket whose turn it is.
+func (n *lane) next() Ticket {
 	// Retries and fresh ones take turns, so that neither starves.
 	f, other := &n.fresh, &n.retry
 	if n.turn++; n.turn%2 == 0 {
@@ -226,7 +235,44 @@ func (n *lane) take() (Ticket, *Target, bool) {
 	if length == laneSoft-1 {
 		n.l.roomMade()
 	}
-	return t, n.target, true
+	return t
+}
+
+// dropFor is how long a delivery that is not in memory is remembered as dropped:
+// longer than one that was just committed, or read from the books before it was
+// cancelled, takes to come here.
+const dropFor = time.Minute
+
+// drop remembers that the books must be asked before the delivery is sent.
+func (n *lane) drop(event int64, now time.Time) {
+	const sweepEvery = 256
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.dropped == nil {
+		n.dropped = map[int64]time.Time{}
+	}
+	n.dropped[event] = now
+	if len(n.dropped)%sweepEvery != 0 {
+		return
+	}
+	maps.DeleteFunc(n.dropped, func(event int64, since time.Time) bool {
+		_, held := n.held[event]
+		return !held && now.Sub(since) > dropFor
+	})
+}
+
+// isDropped reports whether the delivery whose turn it is must not be sent. Then
+// the lane lets go of it and looks into the books again: somebody may have
+// asked for it anew since it was cancelled.
+func (n *lane) isDropped(event int64) bool {
+	if _, ok := n.dropped[event]; !ok {
+		return false
+	}
+	delete(n.dropped, event)
+	delete(n.held, event)
+	n.unknown = true
+	n.l.wakePager()
+	return true
 }
 
 // pressure reports whether the lane is long, and whether it moves.

@@ -50,7 +50,7 @@ type LanesOptions struct {
 
 // Lanes holds one lane for each endpoint and moves deliveries through them.
 //
-// Set, Remove, Offer, Wait and Stats may be called by any goroutine, before
+// Set, Remove, Offer, Recheck, Drop, Wait and Stats may be called by any goroutine, before
 // and during Run.
 type Lanes struct {
 	o       LanesOptions
@@ -196,6 +196,14 @@ func (l *Lanes) Recheck(row int64) {
 		n.unknown = true
 		n.mu.Unlock()
 		l.wakePager()
+	}
+}
+
+// Drop makes the lane not send a delivery that it may hold in memory, after
+// somebody cancelled it in the books. A request that is under way goes on.
+func (l *Lanes) Drop(k Key) {
+	if n := l.lane(k.Endpoint); n != nil {
+		n.drop(k.Event, l.now())
 	}
 }
 

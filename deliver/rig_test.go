@@ -62,6 +62,9 @@ func (b *books) flush() {
 	rs := b.waiting
 	b.waiting = nil
 	for _, r := range rs {
+		if _, ok := b.rows[r.Key]; !ok {
+			continue // cancelled meanwhile
+		}
 		if r.Next.State != Pending {
 			delete(b.rows, r.Key)
 			b.done[r.Key] = r.Next

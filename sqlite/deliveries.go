@@ -68,51 +68,6 @@ func (s *Store) attempts(k deliver.Key) ([]deliver.Attempt, error) {
 	return list, rows.Err()
 }
 
-// RetryDelivery makes a delivery due now, with a fresh budget of attempts and its
-// history kept, whatever its state is: one that waits does not wait any
-// longer. Fresh ones, which are due anyway, stay as they are. It wraps
-// [ErrNotFound], and [ErrState] when the endpoint was removed.
-func (s *Store) RetryDelivery(ctx context.Context, org string, k deliver.Key) (deliver.Ticket, error) {
-	o, err := s.find(org)
-	if err != nil {
-		return deliver.Ticket{}, err
-	}
-	var ticket deliver.Ticket
-	err = s.w.do(ctx, func(t *txn) error {
-		r := make(row, 6)
-		found, err := t.c.one(r, `SELECT d.state, d.due, d.attempts, d.spent, d.trigger, p.removed_at FROM deliveries d
-			JOIN endpoints p ON p.id=d.endpoint WHERE d.event=? AND d.endpoint=? AND d.org=?`, k.Event, k.Endpoint, o.row)
-		if err != nil {
-			return err
-		}
-		if !found {
-			return ErrNotFound
-		}
-		if r[5] != nil {
-			return fmt.Errorf("its endpoint is removed: %w", ErrState)
-		}
-		ticket = deliver.Ticket{Key: k, Due: r.int(1), Attempts: int(r.int(2)), Spent: int(r.int(3)), Trigger: deliver.Trigger(r.int(4))}
-		state := deliver.State(r.int(0))
-		if state == deliver.Pending && ticket.Due == 0 {
-			return nil
-		}
-		ticket.Due, ticket.Spent, ticket.Trigger = max(toMillis(t.now), 1), 0, deliver.Manual
-		switch state {
-		case deliver.Dead:
-			t.tally(k.Endpoint, 1, -1)
-		case deliver.Delivered, deliver.Cancelled:
-			t.tally(k.Endpoint, 1, 0)
-		}
-		_, err = t.c.exec("UPDATE deliveries SET state=0, reason=0, due=?, spent=0, trigger=? WHERE event=? AND endpoint=?",
-			ticket.Due, int64(ticket.Trigger), k.Event, k.Endpoint)
-		return err
-	})
-	if err != nil {
-		return deliver.Ticket{}, fmt.Errorf("retry delivery of event %d to endpoint %d: %w", k.Event, k.Endpoint, err)
-	}
-	return ticket, nil
-}
-
 // EventDetail is one event with its deliveries.
 type EventDetail struct {
 	fanout.EventPlace

@@ -45,6 +45,8 @@ func TestOtherOrgsThingsAreNotFound(t *testing.T) {
 		"RemoveEndpoint":  func() error { return s.RemoveEndpoint(ctx, "b", id) },
 		"GetDelivery":     func() error { _, _, err := s.GetDelivery(ctx, "b", key); return err },
 		"RetryDelivery":   func() error { _, err := s.RetryDelivery(ctx, "b", key); return err },
+		"CancelDelivery":  func() error { return s.CancelDelivery(ctx, "b", key) },
+		"ReplayEvent":     func() error { _, err := s.ReplayEvent(ctx, "b", a.id(1), ""); return err },
 		"GetEvent":        func() error { _, err := s.GetEvent(ctx, "b", a.id(1)); return err },
 		"by endpoint": func() error {
 			_, _, err := s.ListDeliveries(ctx, "b", Filter{Endpoint: id}, 10, deliver.Key{})

@@ -164,28 +164,6 @@ func (b *Books) change(name, id string, f func(*org, *endpoint)) (deliver.Endpoi
 	return ep, nil
 }
 
-// RetryDelivery makes a delivery pending and due now, with a fresh budget of
-// attempts and its history kept.
-func (b *Books) RetryDelivery(ctx context.Context, name string, k deliver.Key) (deliver.Ticket, error) {
-	if err := b.begin(callAdmin, "retry %v", k); err != nil {
-		return deliver.Ticket{}, err
-	}
-	defer b.end()
-	e, d := b.disk.delivery(k)
-	if d == nil || e.org.ID != name {
-		return deliver.Ticket{}, fmt.Errorf("retry %v of %s: %w", k, name, errNoSuch)
-	}
-	if b.disk.endpoint(k.Endpoint).removed {
-		return deliver.Ticket{}, fmt.Errorf("retry %v: its endpoint was removed", k)
-	}
-	if d.state == deliver.Pending && d.Due == 0 {
-		return d.Ticket, nil // its first attempt is due anyway
-	}
-	d.state, d.reason, d.Spent, d.Trigger = deliver.Pending, deliver.NoReason, 0, deliver.Manual
-	d.Due = max(b.now().UnixMilli(), 1)
-	return d.Ticket, nil
-}
-
 // GetDelivery reads a delivery and its attempts.
 func (b *Books) GetDelivery(ctx context.Context, name string, k deliver.Key) (deliver.Delivery, []deliver.Attempt, error) {
 	if err := b.begin(CallRead, "delivery %v", k); err != nil {

@@ -35,6 +35,10 @@ type Store interface {
 	// RemoveEndpoint returns once what was pending is cancelled.
 	RemoveEndpoint(ctx context.Context, org, id string) error
 	RetryDelivery(ctx context.Context, org string, k deliver.Key) (deliver.Ticket, error)
+	CancelDelivery(ctx context.Context, org string, k deliver.Key) error
+	// ReplayEvent retries all deliveries of the event, or with an endpoint (ep_…) that
+	// one's, and returns them by endpoint.
+	ReplayEvent(ctx context.Context, org string, id stream.ID, endpoint string) ([]deliver.Key, error)
 	GetDelivery(ctx context.Context, org string, k deliver.Key) (deliver.Delivery, []deliver.Attempt, error)
 	// Audit calls f with the org's books as they are at one moment.
 	Audit(ctx context.Context, org string, f func(fanout.Audited) error) error
@@ -48,7 +52,7 @@ type Opener func(t *testing.T) (s Store, reopen func() Store)
 // [fanout.SourceBooks], [deliver.Books] and [fanout.Audited]. After each test
 // [fanout.Check] holds the books against the stream that they were made from.
 func TestBooks(t *testing.T, open Opener) {
-	for _, tests := range []map[string]func(*suite){commitTests, recordTests, adminTests} {
+	for _, tests := range []map[string]func(*suite){commitTests, recordTests, adminTests, byHandTests} {
 		for name, test := range tests {
 			t.Run(name, func(t *testing.T) {
 				s := newSuite(t, open)
