@@ -5,8 +5,13 @@ import (
 	"encoding/binary"
 	"errors"
 	"net/netip"
+	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
 )
 
 // guardTable has one line for each range of SEC-02 and SEC-03: what must be
@@ -56,7 +61,7 @@ func TestSEC10_GuardTable(t *testing.T) {
 	check := func(list string, want error) {
 		for _, text := range strings.Fields(list) {
 			a := netip.MustParseAddr(text)
-			for _, g := range []*Guard{nil, NewGuard(nil)} {
+			for _, g := range []*Guard{nil, NewGuard(GuardOptions{})} {
 				if got := g.Check(netip.AddrPortFrom(a, 443)); got != want {
 					t.Errorf("%s: got %v, want %v", text, got, want)
 				}
@@ -119,7 +124,7 @@ func TestGuardAllowList(t *testing.T) {
 		{"SEC-03 zone on a public address", nil, "2606:4700::1%1", ErrBlocked},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			if got := NewGuard(tc.allow).Check(netip.AddrPortFrom(netip.MustParseAddr(tc.addr), 443)); got != tc.want {
+			if got := NewGuard(GuardOptions{Allow: tc.allow}).Check(netip.AddrPortFrom(netip.MustParseAddr(tc.addr), 443)); got != tc.want {
 				t.Errorf("got %v, want %v", got, tc.want)
 			}
 		})
@@ -128,16 +133,121 @@ func TestGuardAllowList(t *testing.T) {
 
 func TestGuardKeepsItsOwnList(t *testing.T) {
 	allow := []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}
-	g := NewGuard(allow)
+	g := NewGuard(GuardOptions{Allow: allow})
 	allow[0] = netip.MustParsePrefix("192.168.0.0/16")
 	if err := g.Check(netip.MustParseAddrPort("192.168.0.1:80")); err != ErrBlocked {
 		t.Errorf("got %v", err)
 	}
 }
 
+// The ports are those of https, and what the operator adds; in a network that
+// is allowed every port is.
+func TestSEC07_Ports(t *testing.T) {
+	office := []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("93.184.0.0/16")}
+	for _, tc := range []struct {
+		name string
+		g    *Guard
+		addr string
+		want []uint16 // of those below
+	}{
+		{"none", nil, "8.8.8.8", []uint16{443, 8080, 8443}},
+		{"https only", NewGuard(GuardOptions{}), "8.8.8.8", []uint16{443, 8080, 8443}},
+		{"IPv6", NewGuard(GuardOptions{}), "2606:4700::1111", []uint16{443, 8080, 8443}},
+		{"http", NewGuard(GuardOptions{AllowHTTP: true}), "8.8.8.8", []uint16{80, 443, 8080, 8443}},
+		{"widened", NewGuard(GuardOptions{Ports: []uint16{9000}}), "8.8.8.8", []uint16{443, 8080, 8443, 9000}},
+		{"not in an allowed network", NewGuard(GuardOptions{Allow: office}), "8.8.8.8", []uint16{443, 8080, 8443}},
+		{"in an allowed network", NewGuard(GuardOptions{Allow: office}), "10.1.2.3", []uint16{22, 80, 443, 6379, 8080, 8443, 9000}},
+		{"in an allowed public one", NewGuard(GuardOptions{Allow: office}), "93.184.215.14", []uint16{22, 80, 443, 6379, 8080, 8443, 9000}},
+		{"private", NewGuard(GuardOptions{Ports: []uint16{9000}}), "10.1.2.3", nil},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			var got []uint16
+			for _, port := range []uint16{0, 22, 80, 443, 6379, 8080, 8443, 9000} {
+				if tc.g.Check(netip.AddrPortFrom(netip.MustParseAddr(tc.addr), port)) == nil {
+					got = append(got, port)
+				}
+			}
+			if diff := cmp.Diff(tc.want, got); diff != "" {
+				t.Errorf("ports (-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+// This process is never its own receiver, and this machine only where the
+// operator allowed its network.
+func TestSEC05_OwnAddresses(t *testing.T) {
+	here := func() []netip.Addr {
+		return []netip.Addr{netip.MustParseAddr("127.0.0.1"), netip.MustParseAddr("93.184.215.14"), netip.MustParseAddr("2606:4700::1")}
+	}
+	loopback := []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8"), netip.MustParsePrefix("0.0.0.0/8"), netip.MustParsePrefix("::/127")}
+	listening := func(s ...string) (list []netip.AddrPort) {
+		for _, a := range s {
+			list = append(list, netip.MustParseAddrPort(a))
+		}
+		return list
+	}
+	for _, tc := range []struct {
+		name, to string
+		o        GuardOptions
+		want     error
+	}{
+		{"a public address of this machine", "93.184.215.14:443", GuardOptions{Local: here}, ErrBlocked},
+		{"over IPv6", "[2606:4700::1]:443", GuardOptions{Local: here}, ErrBlocked},
+		{"mapped", "[::ffff:93.184.215.14]:443", GuardOptions{Local: here}, ErrBlocked},
+		{"its neighbour", "93.184.215.15:443", GuardOptions{Local: here}, nil},
+		{"in an allowed network", "93.184.215.14:443", GuardOptions{Local: here, Allow: []netip.Prefix{netip.MustParsePrefix("93.184.215.14/32")}}, nil},
+		{"nothing is known of this machine", "93.184.215.14:443", GuardOptions{}, nil},
+		{"loopback, allowed", "127.0.0.1:9999", GuardOptions{Local: here, Allow: loopback}, nil},
+		{"our own port on it", "127.0.0.1:8480", GuardOptions{Local: here, Allow: loopback, Listening: listening("127.0.0.1:8480")}, ErrBlocked},
+		{"our own port on another address", "127.0.0.2:8480", GuardOptions{Local: here, Allow: loopback, Listening: listening("127.0.0.1:8480")}, nil},
+		{"by the unspecified address", "0.0.0.0:8480", GuardOptions{Local: here, Allow: loopback, Listening: listening("127.0.0.1:8480")}, ErrBlocked},
+		{"by the unspecified address of IPv6", "[::]:8480", GuardOptions{Local: here, Allow: loopback, Listening: listening("127.0.0.1:8480")}, ErrBlocked},
+		{"mapped", "[::ffff:127.0.0.1]:8480", GuardOptions{Local: here, Allow: loopback, Listening: listening("127.0.0.1:8480")}, ErrBlocked},
+		{"we listen everywhere", "127.0.0.2:8480", GuardOptions{Local: here, Allow: loopback, Listening: listening("[::]:8480")}, ErrBlocked},
+		{"we listen everywhere, a public address", "93.184.215.14:8443", GuardOptions{Local: here, Allow: []netip.Prefix{netip.MustParsePrefix("93.0.0.0/8")}, Listening: listening("0.0.0.0:8443")}, ErrBlocked},
+		{"we listen everywhere, another machine", "93.184.215.15:8443", GuardOptions{Local: here, Listening: listening("0.0.0.0:8443")}, nil},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			if got := NewGuard(tc.o).Check(netip.MustParseAddrPort(tc.to)); got != tc.want {
+				t.Errorf("got %v, want %v", got, tc.want)
+			}
+		})
+	}
+}
+
+// An address that the machine gets is known a minute later, and is not asked
+// for at each dial.
+func TestGuardAsksForLocalAddressesAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		asked, addrs := 0, []netip.Addr(nil)
+		g := NewGuard(GuardOptions{Local: func() []netip.Addr { asked++; return addrs }})
+		to := netip.MustParseAddrPort("93.184.215.14:443")
+		check := func(want error, times int) {
+			t.Helper()
+			if got := g.Check(to); got != want || asked != times {
+				t.Errorf("got %v after asking %d times, want %v and %d", got, asked, want, times)
+			}
+		}
+		check(nil, 1)
+		addrs = []netip.Addr{to.Addr()}
+		check(nil, 1)
+		time.Sleep(localFor - 1)
+		check(nil, 1)
+		time.Sleep(1)
+		check(ErrBlocked, 2)
+	})
+}
+
+func TestLocalAddrs(t *testing.T) {
+	if addrs := LocalAddrs(); !slices.Contains(addrs, netip.MustParseAddr("127.0.0.1")) {
+		t.Errorf("the loopback address is not among %v", addrs)
+	}
+}
+
 // A check that cannot be made is a refusal.
 func TestSEC01_ControlFailsClosed(t *testing.T) {
-	g := NewGuard([]netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")})
+	g := NewGuard(GuardOptions{Allow: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}})
 	for _, tc := range []struct {
 		network, address string
 		want             error
@@ -219,18 +329,18 @@ func FuzzGuard(f *testing.F) {
 	f.Add(make([]byte, 4), uint16(0), "eth0")
 	f.Fuzz(func(t *testing.T, raw []byte, port uint16, zone string) {
 		a, ok := netip.AddrFromSlice(raw)
-		want := ok && port != 0
+		want := ok && (port == 443 || port == 8080 || port == 8443)
 		if ok {
 			if z := a.WithZone(zone); z.Zone() != "" {
 				a, want = z, false
 			}
 			want = want && naivelyAllowed(a.As16())
 		}
-		if got := NewGuard(nil).Check(netip.AddrPortFrom(a, port)) == nil; got != want {
+		if got := NewGuard(GuardOptions{}).Check(netip.AddrPortFrom(a, port)) == nil; got != want {
 			t.Fatalf("%v port %d: allowed %v, want %v", a, port, got, want)
 		}
 		// An allow list adds nothing but what it names.
-		allowed := NewGuard([]netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}).Check(netip.AddrPortFrom(a, port)) == nil
+		allowed := NewGuard(GuardOptions{Allow: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}}).Check(netip.AddrPortFrom(a, port)) == nil
 		if u := a.Unmap(); allowed != want && !(u.Is4() && u.As4()[0] == 10) {
 			t.Fatalf("%v: allowed by a prefix that it is not in", a)
 		}

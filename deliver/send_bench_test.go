@@ -71,7 +71,7 @@ const (
 func benchSetup(b *testing.B, response string) (*Sender, *Target, *Payload) {
 	addr := rawReceiver(b, response)
 	s := NewSender(SenderOptions{
-		Guard:     NewGuard([]netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}),
+		Guard:     NewGuard(GuardOptions{Allow: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}}),
 		AllowHTTP: true,
 		UserAgent: "grapnel/bench",
 	})

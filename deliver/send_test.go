@@ -28,7 +28,7 @@ import (
 // loopback lets a Sender reach this machine, over http.
 func loopback() deliver.SenderOptions {
 	return deliver.SenderOptions{
-		Guard:     deliver.NewGuard([]netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}),
+		Guard:     deliver.NewGuard(deliver.GuardOptions{Allow: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}}),
 		AllowHTTP: true,
 		UserAgent: "grapnel/test",
 	}
@@ -36,7 +36,8 @@ func loopback() deliver.SenderOptions {
 
 // inMemory lets a Sender reach the given network, over http and by default.
 func inMemory(n *delivertest.Network) deliver.SenderOptions {
-	return deliver.SenderOptions{AllowHTTP: true, UserAgent: "grapnel/test", Dial: n.Dial, Resolver: n}
+	g := deliver.NewGuard(deliver.GuardOptions{AllowHTTP: true})
+	return deliver.SenderOptions{Guard: g, AllowHTTP: true, UserAgent: "grapnel/test", Dial: n.Dial, Resolver: n}
 }
 
 func newSender(t testing.TB, o deliver.SenderOptions) *deliver.Sender {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/netip"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -34,23 +35,56 @@ func CheckURL(raw string, allowHTTP bool) (canonical string, err error) {
 }
 
 // CheckURL is [CheckURL], and refuses at once a host that is an address (or
-// localhost) to which the guard would never let a delivery go. It is a kindness to
-// whoever types the URL: what protects is the check when dialing.
+// localhost) to which the guard would never let a delivery go ([ErrBlocked]),
+// and a port that is not allowed ([ErrPort]). It is a kindness to whoever types
+// the URL: what protects is the check when dialing. A name may turn out to be in
+// an allowed network, where any port will do, so with such networks the port of
+// a name is left to that.
 func (g *Guard) CheckURL(raw string, allowHTTP bool) (canonical string, err error) {
 	u, err := parseURL(raw, allowHTTP)
 	if err != nil {
 		return "", fmt.Errorf("url: %w", err)
 	}
+	port := portOf(u)
 	host := u.Hostname()
 	if host == "localhost" || strings.HasSuffix(host, ".localhost") {
 		host = "127.0.0.1"
 	}
-	if a, err := netip.ParseAddr(host); err == nil {
-		if err := g.Check(netip.AddrPortFrom(a, 443)); err != nil {
-			return "", fmt.Errorf("url: %w", err)
-		}
+	a, err := netip.ParseAddr(host)
+	switch {
+	case err != nil && (g.allowsPort(port) || g != nil && len(g.allow) > 0):
+	case err == nil && g.Check(netip.AddrPortFrom(a, port)) == nil:
+	case err == nil && (g.allowsPort(port) || g.Check(netip.AddrPortFrom(a, usualPorts[0])) != nil):
+		return "", fmt.Errorf("url: %w", ErrBlocked)
+	default:
+		return "", fmt.Errorf("url: %w: it is %d, want %s", ErrPort, port, g.portList())
 	}
 	return u.String(), nil
+}
+
+// portOf is the port of a canonical URL.
+func portOf(u *url.URL) uint16 {
+	if n, err := strconv.ParseUint(u.Port(), 10, 16); err == nil {
+		return uint16(n)
+	}
+	if u.Scheme == "http" {
+		return 80
+	}
+	return 443
+}
+
+// portList is the allowed ports for people: "443, 8080 or 8443".
+func (g *Guard) portList() string {
+	ports := usualPorts
+	if g != nil {
+		ports = slices.Compact(slices.Sorted(slices.Values(g.ports)))
+	}
+	texts := make([]string, len(ports))
+	for i, p := range ports {
+		texts[i] = strconv.Itoa(int(p))
+	}
+	last := len(texts) - 1
+	return strings.Join(texts[:last], ", ") + " or " + texts[last]
 }
 
 func parseURL(raw string, allowHTTP bool) (*url.URL, error) {

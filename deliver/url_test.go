@@ -1,6 +1,7 @@
 package deliver
 
 import (
+	"errors"
 	"net/netip"
 	"net/url"
 	"strings"
@@ -124,7 +125,7 @@ func TestCheckURLErrorsKeepTheURLToThemselves(t *testing.T) {
 }
 
 func TestGuardCheckURL(t *testing.T) {
-	office := NewGuard([]netip.Prefix{netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("127.0.0.0/8")})
+	office := NewGuard(GuardOptions{Allow: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("127.0.0.0/8")}})
 	for _, tc := range []struct {
 		name, raw string
 		g         *Guard
@@ -142,12 +143,34 @@ func TestGuardCheckURL(t *testing.T) {
 		{"below localhost", "https://a.LocalHost./", nil, false},
 		{"localhost, allowed", "https://localhost:8443/", office, true},
 		{"not a URL", "https://", nil, false},
+		{"usual port", "https://hooks.example:8443/", nil, true},
+		{"SEC-07 another port", "https://hooks.example:6379/", nil, false},
+		{"SEC-07 another port of an address", "https://93.184.215.14:6379/", nil, false},
+		{"another port of a name that may be in an allowed network", "https://hooks.example:6379/", office, true},
+		{"another port in an allowed network", "https://10.1.2.3:6379/", office, true},
+		{"another port of an address outside of it", "https://93.184.215.14:6379/", office, false},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			if _, err := tc.g.CheckURL(tc.raw, false); (err == nil) != tc.ok {
 				t.Errorf("got %v, want ok %v", err, tc.ok)
 			}
 		})
+	}
+}
+
+// What is wrong is said: the network or the port.
+func TestGuardCheckURLSaysWhatIsWrong(t *testing.T) {
+	g := NewGuard(GuardOptions{AllowHTTP: true, Ports: []uint16{9000}})
+	for raw, want := range map[string]string{
+		"https://hooks.example:22/": "url: port not allowed: it is 22, want 80, 443, 8080, 8443 or 9000",
+		"https://93.184.215.14:22/": "url: port not allowed: it is 22, want 80, 443, 8080, 8443 or 9000",
+		"https://10.1.2.3:22/":      "url: destination not allowed",
+		"https://10.1.2.3/":         "url: destination not allowed",
+	} {
+		_, err := g.CheckURL(raw, true)
+		if err == nil || err.Error() != want || errors.Is(err, ErrPort) == errors.Is(err, ErrBlocked) {
+			t.Errorf("%s: %v, want %s", raw, err, want)
+		}
 	}
 }
 

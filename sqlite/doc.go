@@ -8,8 +8,8 @@
 //
 //	orgs ─── cursors          one position each, and counts
 //	  │
-//	  ├──── endpoints ─── subscriptions   who wanted what, in which span of the stream
-//	  │         │
+//	  ├──── endpoints ─┬─ subscriptions   who wanted what, in which span of the stream
+//	  │         │      └─ secrets         sealed
 //	  └─ events ┴─ deliveries ─── attempts
 //	        │
 //	        └─ payloads      only after a first failure
@@ -35,6 +35,12 @@
 // once and sealed as a run, with a Bloom filter that stays in memory (two bytes
 // for each event kept). Opening reads the IDs after the last run again. See
 // keys.go.
+//
+// # Sealed
+//
+// Secrets, header values and answers that show a secret are sealed with a key
+// that is not in the database (package seal), each for its own place. A probe
+// proves at each start that the key is the right one. See sealing.go.
 //
 // # One writer
 //

@@ -61,7 +61,7 @@ func (m measured) rate() float64 { return float64(m.Deliveries) / m.Seconds }
 // sent by a plain loop with the same client: no stream, no books, no lanes.
 func runBenchBare(out io.Writer, target string, endpoints, concurrency, deliveries, size int) error {
 	sender := deliver.NewSender(deliver.SenderOptions{
-		Guard: deliver.NewGuard(loopback), AllowHTTP: true, UserAgent: "grapnel/bench",
+		Guard: deliver.NewGuard(deliver.GuardOptions{Allow: loopback}), AllowHTTP: true, UserAgent: "grapnel/bench",
 	})
 	defer sender.Close()
 	ev := stream.Event{

@@ -21,6 +21,7 @@ import (
 	"github.com/grapnel-hooks/grapnel/fanout"
 	"github.com/grapnel-hooks/grapnel/fanout/catalogue"
 	"github.com/grapnel-hooks/grapnel/sqlite"
+	"github.com/grapnel-hooks/grapnel/sqlite/seal"
 	"github.com/grapnel-hooks/grapnel/stream"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
@@ -44,6 +45,10 @@ type daemonOptions struct {
 
 	AllowHTTP bool
 	Allow     []netip.Prefix
+	Ports     []uint16 // of endpoints' URLs, beside the usual ones
+	Listening []string // where the process listens by itself; host:port
+	KeyFile   string   // of the secrets; "": in Data
+	Keys      []seal.Key
 	Plans     map[string][]string // plan → features; nil: every org has every feature
 	MaxData   int                 // bytes of an event's data; 0: 256 KiB
 	Strict    bool                // events must keep to the catalogue
@@ -116,6 +121,7 @@ func openDaemon(ctx context.Context, o daemonOptions) (_ *daemon, err error) {
 	}()
 	d.store, err = sqlite.Open(ctx, sqlite.Options{
 		Dir: o.Data, Log: o.Log, Names: d.names, Gated: d.planGated, Failpoint: o.Failpoint, Synchronous: o.Synchronous,
+		KeyFile: o.KeyFile, Keys: o.Keys,
 	})
 	if err != nil {
 		return nil, err
@@ -140,7 +146,9 @@ func openDaemon(ctx context.Context, o daemonOptions) (_ *daemon, err error) {
 		return nil, err
 	}
 
-	d.guard = deliver.NewGuard(o.Allow)
+	d.guard = deliver.NewGuard(deliver.GuardOptions{
+		Allow: o.Allow, AllowHTTP: o.AllowHTTP, Ports: o.Ports, Listening: d.listening(), Local: deliver.LocalAddrs,
+	})
 	d.sender = deliver.NewSender(deliver.SenderOptions{
 		Guard: d.guard, AllowHTTP: o.AllowHTTP, UserAgent: "grapnel/" + o.Version,
 	})
@@ -160,6 +168,20 @@ func openDaemon(ctx context.Context, o daemonOptions) (_ *daemon, err error) {
 	})
 	d.registry.MustRegister(d.metrics, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return d, nil
+}
+
+// listening is where this process listens, so that no endpoint leads back to it.
+func (d *daemon) listening() (own []netip.AddrPort) {
+	all := d.cfg.Listening
+	if d.server != nil {
+		all = append(slices.Clone(all), d.server.Addr())
+	}
+	for _, address := range all {
+		if ap, err := netip.ParseAddrPort(address); err == nil {
+			own = append(own, ap)
+		}
+	}
+	return own
 }
 
 // close undoes openDaemon. Safe on a daemon that was opened in part.

@@ -184,7 +184,7 @@ func (a *app) report(c *cobra.Command, err error) int {
 	switch {
 	case errors.As(err, &lock):
 		return exitRunning
-	case errors.As(err, &conf), errors.Is(err, sqlite.ErrNewer):
+	case errors.As(err, &conf), errors.Is(err, sqlite.ErrNewer), errors.Is(err, sqlite.ErrKey):
 		return exitConfig
 	case errors.Is(err, sqlite.ErrCorrupt):
 		return exitCorrupt

@@ -80,6 +80,9 @@ func serve(ctx context.Context, cfg config.Serve, log *slog.Logger, ready func(n
 		return err
 	}
 	options := daemonFrom(cfg, log)
+	if public != nil {
+		options.Listening = []string{public.Addr().String()}
+	}
 	if options.TLS, err = serverTLS(cfg.TLSCert, cfg.TLSKey, log); err != nil {
 		closeListener(public)
 		return err
@@ -200,6 +203,7 @@ func daemonFrom(cfg config.Serve, log *slog.Logger) daemonOptions {
 		},
 		Prefix: cfg.SubjectPrefix, MaxData: cfg.MaxEventSize,
 		AllowHTTP: cfg.AllowHTTP, Allow: cfg.AllowNetworks, Plans: cfg.Plans, Strict: cfg.Strict, EventTypes: cfg.EventTypes,
+		Ports: cfg.AllowPorts, KeyFile: cfg.SecretsKeyFile, Keys: cfg.SecretsKeys,
 		KeepFinished: cfg.KeepFinished, KeepDead: cfg.KeepDead, Log: log,
 	}
 }

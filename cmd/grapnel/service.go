@@ -216,6 +216,9 @@ func (d *daemon) checkEndpoint(ep *deliver.Endpoint) error {
 		if errors.Is(err, deliver.ErrBlocked) {
 			detail += ": an operator can allow a network with --allow-network"
 		}
+		if errors.Is(err, deliver.ErrPort) {
+			detail += ": an operator can allow others with --allow-port"
+		}
 		return &httpapi.Invalid{Field: "url", Detail: detail}
 	}
 	ep.URL = canonical

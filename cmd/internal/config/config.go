@@ -26,6 +26,7 @@ import (
 	"time"
 
 	"github.com/grapnel-hooks/grapnel/fanout/catalogue"
+	"github.com/grapnel-hooks/grapnel/sqlite/seal"
 	"github.com/grapnel-hooks/grapnel/stream"
 	"github.com/spf13/pflag"
 )
@@ -49,7 +50,10 @@ type Serve struct {
 	EventTypes                         []catalogue.Type // to be put into it at the start; each is sound by itself
 	AllowHTTP                          bool
 	AllowNetworks                      []netip.Prefix
-	LogFormat                          string // auto, text or json
+	AllowPorts                         []uint16   // of endpoints' URLs, beside 443, 8080 and 8443
+	SecretsKeyFile                     string     // "": secrets.key in Data
+	SecretsKeys                        []seal.Key // instead of a file; from the environment only
+	LogFormat                          string     // auto, text or json
 	LogLevel                           slog.Level
 	Plans                              map[string][]string // plan → features; nil: every org has every feature
 	KeepFinished                       time.Duration       // delivered and cancelled deliveries; 0: the daemon's default
@@ -163,6 +167,20 @@ var settings = []setting{
 			}
 			return nil
 		}},
+	{flag: "allow-port", usage: "let endpoints have this `port` beside 443, 8080 and 8443, and 80 with --allow-http (repeatable)", many: true,
+		set: func(c *Serve, v []string) error {
+			c.AllowPorts = nil
+			for _, s := range v {
+				n, err := strconv.ParseUint(s, 10, 16)
+				if err != nil || n == 0 {
+					return fmt.Errorf("%q: want a port from 1 to 65535", s)
+				}
+				c.AllowPorts = append(c.AllowPorts, uint16(n))
+			}
+			return nil
+		}},
+	{flag: "secrets-key-file", usage: "the `file` of the key that encrypts secrets in the database; made if it is not there (default secrets.key in the data directory)",
+		set: text(func(c *Serve) *string { return &c.SecretsKeyFile }, nil)},
 	{flag: "log-format", usage: "auto (text on a terminal, JSON elsewhere), text or json", initial: "auto",
 		set: text(func(c *Serve) *string { return &c.LogFormat }, oneOf("auto", "text", "json"))},
 	{flag: "log-level", usage: "debug, info, warn or error", initial: "info",
@@ -225,6 +243,9 @@ func Load(f *pflag.FlagSet, env func(string) (string, bool)) (Serve, error) {
 			errs = append(errs, &Error{Where: cmp.Or(where, "default of --"+s.flag), Flag: flag, Err: err})
 		}
 	}
+	if err := c.secretsKeys(env, said); err != nil {
+		errs = append(errs, err)
+	}
 	if len(errs) == 0 {
 		errs = append(errs, c.contradictions(said)...)
 	}
@@ -254,6 +275,25 @@ func (s setting) find(f *pflag.FlagSet, env func(string) (string, bool), file fi
 		return e.values, fmt.Sprintf("%s:%d: %s", file.name, e.line, s.key()), false
 	}
 	return []string{s.initial}, "", false
+}
+
+// secretsKeyVariable is no setting: keys on a command line would be seen by
+// everybody who lists processes, and in the file by everybody who reads it.
+const secretsKeyVariable = "GRAPNEL_SECRETS_KEY"
+
+// secretsKeys reads the keys of the secrets from the environment.
+func (c *Serve) secretsKeys(env func(string) (string, bool), said map[string]string) (err error) {
+	text, _ := env(secretsKeyVariable)
+	if text == "" {
+		return nil
+	}
+	if c.SecretsKeys, err = seal.ParseKeys(text); err != nil {
+		return &Error{Where: secretsKeyVariable, Err: err}
+	}
+	if where := said["secrets-key-file"]; where != "" {
+		return &Error{Where: secretsKeyVariable, Err: fmt.Errorf("gives the key that %s says is in a file; leave one out", where)}
+	}
+	return nil
 }
 
 // contradictions are settings that cannot be had together.

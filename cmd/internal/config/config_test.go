@@ -70,6 +70,8 @@ nats_listen: 127.0.0.1:0
 nats_sync: 2s
 allow_http: true
 allow_network: [10.0.0.0/8, "fd00::/8"]
+allow_port: [9443, 10443]
+secrets_key_file: /etc/grapnel/secrets.key
 log_format: json
 log_level: debug
 plans: {trial: [], enterprise: [outgoing_webhooks]}
@@ -101,7 +103,7 @@ retention:
 		{name: "empty variable is none", env: map[string]string{"GRAPNEL_LISTEN": ""}, want: defaults(nil)},
 		{name: "whole file", file: everything, want: Serve{
 			Data: "/var/lib/grapnel", Listen: "off", NATSListen: "127.0.0.1:0", NATSSync: 2 * time.Second, SubjectPrefix: "events", MaxEventSize: 256 << 10, AllowHTTP: true,
-			AllowNetworks: nets("10.0.0.0/8", "fd00::/8"), LogFormat: "json", LogLevel: slog.LevelDebug, File: "grapnel.yaml",
+			AllowNetworks: nets("10.0.0.0/8", "fd00::/8"), AllowPorts: []uint16{9443, 10443}, SecretsKeyFile: "/etc/grapnel/secrets.key", LogFormat: "json", LogLevel: slog.LevelDebug, File: "grapnel.yaml",
 			Plans:        map[string][]string{"trial": {}, "enterprise": {"outgoing_webhooks"}},
 			KeepFinished: 12 * time.Hour, KeepDead: 90 * 24 * time.Hour,
 			Strict: true, EventTypes: []catalogue.Type{{Name: "invoice.paid", Version: "2", Schema: json.RawMessage(`{"type":"object"}`)}},
@@ -157,7 +159,7 @@ func TestLoadRefuses(t *testing.T) {
 		{name: "file, with the line", file: "\nlog_level: info\nnats_sync: often\n", want: `grapnel.yaml:3: nats_sync: "often": want always, or a duration such as 2s`},
 		{name: "unknown key, with the nearest", file: "nats_lisen: 127.0.0.1:1\n", want: "grapnel.yaml:1: nats_lisen: unknown key: did you mean nats_listen?"},
 		{name: "key spelt like the flag", file: "nats-listen: 127.0.0.1:1\n", want: "unknown key: did you mean nats_listen?"},
-		{name: "unknown key, nothing near", file: "colour: blue\n", want: "grapnel.yaml:1: colour: unknown key: known are allow_http, allow_network, data,"},
+		{name: "unknown key, nothing near", file: "colour: blue\n", want: "grapnel.yaml:1: colour: unknown key: known are allow_http, allow_network, allow_port, data,"},
 		{name: "all errors at once", file: "colour: blue\nlog_level: loud\nplan: x\n", want: "yaml:1: colour\nyaml:3: plan"},
 		{name: "all bad values at once", file: "log_level: loud\nlisten: x\n", want: "yaml:1: log_level: \"loud\"\nyaml:2: listen: \"x\""},
 		{name: "later: formats", file: "formats: {}\n", want: "grapnel.yaml:1: formats: this version of grapnel does not support it yet"},
