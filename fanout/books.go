@@ -27,6 +27,7 @@ type Org struct {
 	Payload  stream.Payload // what its publishers send
 	Subjects []string       // extra subjects that its stream binds
 	Gated    bool           // its plan lacks outgoing webhooks: events are counted, not delivered
+	Paused   bool           // nothing of its stream is read until somebody resumes it
 	// Types, if set, is what events must keep to; those that do not are
 	// rejected. It is the installation's, and not in the books of an organization:
 	// [Loop] fills it in.

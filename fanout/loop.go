@@ -1,6 +1,7 @@
 package fanout
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -44,6 +45,9 @@ type Lanes interface {
 	// that were not offered.
 	Recheck(row int64)
 }
+
+// errPaused: somebody said that the organization is not to be read for now.
+var errPaused = errors.New("the cursor is paused")
 
 // Options is what a Loop needs. Books, Log and Lanes are required.
 type Options struct {
@@ -191,7 +195,7 @@ func (l *Loop) Status(org string) (Status, bool) {
 }
 
 // Reload makes the next read take the position from the books, after
-// somebody else has moved it.
+// somebody else has moved it, or has resumed a cursor that was paused.
 func (l *Loop) Reload(org string) {
 	l.mu.Lock()
 	if s := l.orgs[org]; s != nil {
@@ -337,6 +341,13 @@ func (l *Loop) done(ctx context.Context, org string, s *orgState, hint stream.Se
 	if l.orgs[org] != s || ctx.Err() != nil {
 		return
 	}
+	if errors.Is(err, errPaused) {
+		s.backoff = 0 // whoever resumes it wakes it
+		if s.again {
+			l.enqueue(org, s)
+		}
+		return
+	}
 	before := s.status
 	s.status.Missing = errors.Is(err, stream.ErrNoStream)
 	s.status.Err = ""
@@ -393,6 +404,10 @@ func (l *Loop) step(ctx context.Context, org string, s *orgState, verify bool) (
 			err = fmt.Errorf("fan out %s: internal error: %v", org, p)
 		}
 	}()
+	if paused, err := l.paused(ctx, org); err != nil || paused {
+		s.loaded, s.ahead = false, nil
+		return false, cmp.Or(err, errPaused)
+	}
 	if !s.loaded {
 		if s.pos, err = l.o.Books.Position(ctx, org); err != nil {
 			return false, fmt.Errorf("fan out %s: %w", org, err)
@@ -421,6 +436,15 @@ func (l *Loop) step(ctx context.Context, org string, s *orgState, verify bool) (
 		return false, err
 	}
 	return batch.More, nil
+}
+
+// paused reports whether the organization is not to be read for now.
+func (l *Loop) paused(ctx context.Context, org string) (bool, error) {
+	o, err := l.o.Books.Org(ctx, org)
+	if err != nil {
+		return false, fmt.Errorf("fan out %s: %w", org, err)
+	}
+	return o.Paused, nil
 }
 
 // read returns the batch after the position. When there is more behind it, that
@@ -454,15 +478,21 @@ func (l *Loop) read(ctx context.Context, s *orgState, verify bool) (batch cursor
 // fanOut plans a batch, commits it with the position, and hands the fresh
 // deliveries over.
 func (l *Loop) fanOut(ctx context.Context, org string, s *orgState, batch cursor.Batch) error {
-	o, err := l.o.Books.Org(ctx, org)
-	if err != nil {
-		return fmt.Errorf("fan out %s: %w", org, err)
-	}
-	dec := stream.Decoding{Org: org, Payload: o.Payload, Names: l.o.Names, Subjects: o.Subjects, MaxData: l.o.MaxData}
+	// The subscriptions first: their version also tells whether the
+	// organization has changed since, so that a plan is never of two minds.
 	set, err := l.o.Books.Subscriptions(ctx, org)
 	if err != nil {
 		return fmt.Errorf("fan out %s: %w", org, err)
 	}
+	o, err := l.o.Books.Org(ctx, org)
+	if err != nil {
+		return fmt.Errorf("fan out %s: %w", org, err)
+	}
+	if o.Paused {
+		s.loaded = false
+		return errPaused
+	}
+	dec := stream.Decoding{Org: org, Payload: o.Payload, Names: l.o.Names, Subjects: o.Subjects, MaxData: l.o.MaxData}
 	if l.o.Catalogue != nil {
 		o.Types = l.o.Catalogue()
 	}

@@ -22,6 +22,7 @@ type Counts struct {
 type Cursor struct {
 	cursor.Position
 	UpdatedAt  time.Time // of the position; zero when it was never read
+	Paused     bool      // nothing is read until somebody resumes it
 	Events     uint64    // that got deliveries
 	Unmatched  uint64    // that nobody was subscribed to
 	Duplicates uint64
@@ -34,13 +35,13 @@ type Cursor struct {
 }
 
 const cursorColumns = `o.org, c.stream, c.created, c.incarnation, c.position, c.anchor,
-	c.updated_at, c.events, c.unmatched, c.duplicates, c.rejected, c.gated, c.gaps, c.gap_events, c.gap_at`
+	c.updated_at, c.paused, c.events, c.unmatched, c.duplicates, c.rejected, c.gated, c.gaps, c.gap_events, c.gap_at`
 
 func scanCursor(scan func(...any) error) (Cursor, error) {
 	var c Cursor
 	var created, anchor, updated, gap int64
 	err := scan(&c.Org, &c.Stream, &created, &c.Incarnation, &c.Seq, &anchor,
-		&updated, &c.Events, &c.Unmatched, &c.Duplicates, &c.Rejected, &c.Gated, &c.Gaps, &c.GapEvents, &gap)
+		&updated, &c.Paused, &c.Events, &c.Unmatched, &c.Duplicates, &c.Rejected, &c.Gated, &c.Gaps, &c.GapEvents, &gap)
 	c.Created, c.Anchor, c.UpdatedAt, c.GapAt = fromNanos(created), fromNanos(anchor), fromMillis(updated), fromMillis(gap)
 	return c, err
 }

@@ -35,6 +35,7 @@ type orgState struct {
 	set       *fanout.Set // nil: to be compiled
 	version   int64       // of the subscriptions
 	endpoints []int64     // rows, ascending, without the removed ones
+	paused    bool        // nothing of its stream is read
 
 	// Owned by the writer's goroutine.
 	lastEvent int64
@@ -51,10 +52,10 @@ func (s *Store) loadOrgs() error {
 			return err
 		}
 		s.keepOrg(&orgState{row: r.int(0), org: o, version: r.int(7), lastEvent: r.int(8),
-			events: r.int(9), segment: unknownSegment(r.int(10))})
+			events: r.int(9), segment: unknownSegment(r.int(10)), paused: r.int(11) != 0})
 		return nil
 	}, `SELECT o.id, o.org, o.name, o.plan, o.payload, o.subjects, o.created_at, c.version, c.last_event, c.events,
-			ifnull((SELECT max(event) FROM segments WHERE org=o.id), 0)
+			ifnull((SELECT max(event) FROM segments WHERE org=o.id), 0), c.paused
 		FROM orgs o JOIN cursors c ON c.org = o.id WHERE o.removed_at IS NULL`)
 }
 
@@ -177,9 +178,6 @@ func (s *Store) SetOrg(ctx context.Context, o Org) (Org, error) {
 		if n == 0 {
 			return fmt.Errorf("%w: %q", fanout.ErrNoOrg, o.ID)
 		}
-		if err := t.bump(state); err != nil {
-			return err
-		}
 		if err := t.audited(state, "org.change", o.ID, orgChanges(state.org, o)); err != nil {
 			return err
 		}
@@ -189,7 +187,7 @@ func (s *Store) SetOrg(ctx context.Context, o Org) (Org, error) {
 			o.CreatedAt = state.org.CreatedAt
 			state.org = o
 		})
-		return nil
+		return t.bump(state) // last: whoever sees the new version sees the new organization
 	})
 	return o, err
 }
@@ -258,22 +256,26 @@ func (s *Store) Orgs(context.Context) ([]fanout.Org, error) {
 	defer s.mu.RUnlock()
 	list := make([]fanout.Org, 0, len(s.orgs))
 	for _, id := range slices.Sorted(maps.Keys(s.orgs)) {
-		list = append(list, s.fanoutOrg(s.orgs[id].org))
+		list = append(list, s.fanoutOrg(s.orgs[id]))
 	}
 	return list, nil
 }
 
 // Org implements [fanout.Books].
 func (s *Store) Org(ctx context.Context, org string) (fanout.Org, error) {
-	o, err := s.GetOrg(ctx, org)
+	o, err := s.find(org)
 	if err != nil {
 		return fanout.Org{}, err
 	}
+	s.mu.RLock()
+	defer s.mu.RUnlock()
 	return s.fanoutOrg(o), nil
 }
 
-func (s *Store) fanoutOrg(o Org) fanout.Org {
-	return fanout.Org{ID: o.ID, Payload: o.Payload, Subjects: o.Subjects, Gated: s.o.Gated(o.Plan)}
+// fanoutOrg is called with mu held.
+func (s *Store) fanoutOrg(state *orgState) fanout.Org {
+	o := state.org
+	return fanout.Org{ID: o.ID, Payload: o.Payload, Subjects: o.Subjects, Gated: s.o.Gated(o.Plan), Paused: state.paused}
 }
 
 // bump makes all plans of the org stale that were made before.

@@ -48,6 +48,26 @@ func (b *Books) SetGated(ctx context.Context, name string, gated bool) error {
 	return nil
 }
 
+// PauseCursor stops the reading of the org's stream; plans made before are
+// stale.
+func (b *Books) PauseCursor(ctx context.Context, name string) error { return b.pause(name, true) }
+
+// ResumeCursor undoes PauseCursor.
+func (b *Books) ResumeCursor(ctx context.Context, name string) error { return b.pause(name, false) }
+
+func (b *Books) pause(name string, paused bool) error {
+	o, err := b.org(callAdmin, name)
+	if err != nil {
+		return err
+	}
+	defer b.end()
+	if o.Paused != paused {
+		o.Paused = paused
+		o.version++
+	}
+	return nil
+}
+
 // AddEndpoint adds an endpoint that gets events after the org's position, with
 // defaults for what it leaves out.
 func (b *Books) AddEndpoint(ctx context.Context, ep deliver.Endpoint) (deliver.Endpoint, error) {

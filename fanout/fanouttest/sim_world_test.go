@@ -187,6 +187,7 @@ func (s *sim) script() []func() {
 		{2, []func(){s.toggleBroker}},
 		{1, []func(){s.toggleDisk}},
 		{1, []func(){s.deleteMessage, s.purge}},
+		{1, []func(){s.pause, s.resume, s.resume}},
 		{1, []func(){s.recreate}},
 		{1, []func(){s.rollback}},
 	}
@@ -307,6 +308,19 @@ func (s *sim) remove() {
 func (s *sim) gate() {
 	org := s.org()
 	s.refused(s.life().books.SetGated(s.ctx, org, s.dice.IntN(2) == 0))
+}
+
+func (s *sim) pause() {
+	org := s.org()
+	s.tracef("the cursor of %s is paused", org)
+	s.refused(s.life().books.PauseCursor(s.ctx, org))
+}
+
+func (s *sim) resume() {
+	org, d := s.org(), s.life()
+	s.tracef("the cursor of %s is resumed", org)
+	s.refused(d.books.ResumeCursor(s.ctx, org))
+	d.loop.Reload(org)
 }
 
 // retry asks for a delivery again, by hand.
@@ -459,6 +473,10 @@ func (s *sim) calm() {
 		s.begin()
 	}
 	s.setDown(false)
+	for _, org := range s.orgs {
+		s.refused(s.admin.ResumeCursor(s.ctx, org))
+		s.life().loop.Reload(org)
+	}
 	// A message deleted while it was the newest looks like one that cannot be
 	// read yet, until another one comes.
 	for _, org := range s.orgs {

@@ -34,6 +34,10 @@ type Store interface {
 	EnableEndpoint(ctx context.Context, org, id string) (deliver.Endpoint, error)
 	// RemoveEndpoint returns once what was pending is cancelled.
 	RemoveEndpoint(ctx context.Context, org, id string) error
+	// PauseCursor stops the reading of the org's stream: plans made before are
+	// stale, and Org says that it is paused. Repeating it changes nothing.
+	PauseCursor(ctx context.Context, org string) error
+	ResumeCursor(ctx context.Context, org string) error
 	RetryDelivery(ctx context.Context, org string, k deliver.Key) (deliver.Ticket, error)
 	CancelDelivery(ctx context.Context, org string, k deliver.Key) error
 	// ReplayEvent retries all deliveries of the event, or with an endpoint (ep_…) that
@@ -52,7 +56,7 @@ type Opener func(t *testing.T) (s Store, reopen func() Store)
 // [fanout.SourceBooks], [deliver.Books] and [fanout.Audited]. After each test
 // [fanout.Check] holds the books against the stream that they were made from.
 func TestBooks(t *testing.T, open Opener) {
-	for _, tests := range []map[string]func(*suite){commitTests, recordTests, adminTests, byHandTests} {
+	for _, tests := range []map[string]func(*suite){commitTests, recordTests, adminTests, byHandTests, cursorTests} {
 		for name, test := range tests {
 			t.Run(name, func(t *testing.T) {
 				s := newSuite(t, open)

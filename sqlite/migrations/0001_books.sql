@@ -22,6 +22,7 @@ CREATE TABLE cursors(
   anchor      INTEGER NOT NULL DEFAULT 0, -- ns; when the message at position was stored
   updated_at  INTEGER NOT NULL DEFAULT 0, -- ms
   version     INTEGER NOT NULL DEFAULT 1, -- of the org's subscriptions
+  paused      INTEGER NOT NULL DEFAULT 0, -- 1: nothing is read until somebody resumes it
   last_event  INTEGER NOT NULL DEFAULT 0, -- its newest event: head of the chain events.prev
   complete_incarnation INTEGER NOT NULL DEFAULT 0, -- up to here rows may be missing by right:
   complete    INTEGER NOT NULL DEFAULT 0, -- read in an earlier incarnation, or removed by retention
