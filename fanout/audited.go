@@ -38,6 +38,11 @@ type Span struct {
 	Until            stream.Seq // inclusive
 }
 
+// Covers reports whether the subscription held at that sequence.
+func (s *Span) Covers(incarnation int, seq stream.Seq) bool {
+	return span{after: place{s.Incarnation, s.From}, ended: s.Ended, until: place{s.UntilIncarnation, s.Until}}.covers(place{incarnation, seq})
+}
+
 // Exception is a range of sequences that made no deliveries, and why.
 type Exception struct {
 	Kind        ExceptionKind

@@ -78,6 +78,8 @@ func exercise(t *testing.T) (s *Store, read, written []string) {
 	_, _, err := s.GetDelivery(ctx, "acme", dead)
 	must(nil, err)
 	must(s.GetEvent(ctx, "acme", w.id(3)))
+	must(s.Explain(ctx, "acme", Subject{ID: w.id(3)}))
+	must(s.Explain(ctx, "acme", Subject{Seq: 200}))
 	must(s.EndpointStats(ctx, "acme", list[0].ID))
 	must(nil, s.flushFares())
 	must(s.Cursors(ctx))
