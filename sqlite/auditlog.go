@@ -51,11 +51,14 @@ func (t *txn) audited(o *orgState, action, target string, changes Changes) error
 }
 
 // Audited writes an entry about something that is not in the store: a secret
-// that was shown, a test that was sent.
+// that was shown, a test that was sent. With org "" it is the installation's.
 func (s *Store) Audited(ctx context.Context, org, action, target string) error {
-	o, err := s.find(org)
-	if err != nil {
-		return err
+	var o *orgState
+	if org != "" {
+		var err error
+		if o, err = s.find(org); err != nil {
+			return err
+		}
 	}
 	return s.w.do(ctx, func(t *txn) error { return t.audited(o, action, target, nil) })
 }

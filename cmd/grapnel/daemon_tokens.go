@@ -69,6 +69,13 @@ func (d *daemon) RevokeToken(ctx context.Context, org, id string) error {
 	return answered(d.store.RevokeToken(d.asked(ctx, nil), org, id))
 }
 
+// NoteRefusals is the daemon's own observation: whoever sent the tokens is
+// nobody that the books know.
+func (d *daemon) NoteRefusals(ctx context.Context, address, request string) error {
+	ctx = sqlite.WithCaller(ctx, sqlite.Caller{Actor: "grapnel", Address: address, Request: request})
+	return d.store.Audited(ctx, "", "auth.refused", address)
+}
+
 func tokenAnswer(t sqlite.Token) httpapi.Token {
 	scopes := make([]httpapi.Scope, len(t.Scopes))
 	for i, s := range t.Scopes {

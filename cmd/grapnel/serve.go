@@ -109,6 +109,7 @@ func serve(ctx context.Context, cfg config.Serve, log *slog.Logger, ready func(n
 	doors := httpapi.Options{
 		Service: d, Log: log, Version: buildVersion(),
 		Metrics: promhttp.HandlerFor(d.registry, promhttp.HandlerOpts{MaxRequestsInFlight: 4}),
+		Rates:   httpapi.UsualRates(cfg.RateLimit), Proxies: cfg.TrustedProxies,
 	}
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()

@@ -48,6 +48,8 @@ type Serve struct {
 	MaxEventSize                       int              // bytes of an event's data
 	Strict                             bool             // events must keep to the catalogue
 	EventTypes                         []catalogue.Type // to be put into it at the start; each is sound by itself
+	RateLimit                          int              // requests a second with one token; 0: no limit
+	TrustedProxies                     []netip.Prefix   // whose X-Forwarded-For is believed
 	AllowHTTP                          bool
 	AllowNetworks                      []netip.Prefix
 	AllowPorts                         []uint16   // of endpoints' URLs, beside 443, 8080 and 8443
@@ -98,12 +100,36 @@ func text(field func(*Serve) *string, check func(string) error) func(*Serve, []s
 	}
 }
 
+// networks is a setting of several networks.
+func networks(field func(*Serve) *[]netip.Prefix) func(*Serve, []string) error {
+	return func(c *Serve, v []string) error {
+		all := make([]netip.Prefix, len(v))
+		for i, s := range v {
+			var err error
+			if all[i], err = network(s); err != nil {
+				return err
+			}
+		}
+		*field(c) = all
+		return nil
+	}
+}
+
 // settings are all of them, in the order of the help.
 var settings = []setting{
 	{flag: "data", usage: "the `directory` of the database, the embedded streams and the socket", initial: "./grapnel-data",
 		set: text(func(c *Serve) *string { return &c.Data }, notEmpty)},
-	{flag: "listen", usage: "`address` of /healthz, /readyz and /metrics, or off", initial: "127.0.0.1:8480",
+	{flag: "listen", usage: "`address` of the HTTP API, /docs, /healthz, /readyz and /metrics, or off", initial: "127.0.0.1:8480",
 		set: text(func(c *Serve) *string { return &c.Listen }, addressOrOff)},
+	{flag: "rate-limit", usage: "how many `requests` a second one token may make, twice that in a burst, and 20 times that to append; 0 for no limit", initial: "50",
+		set: func(c *Serve, v []string) (err error) {
+			if c.RateLimit, err = strconv.Atoi(v[0]); err != nil || c.RateLimit < 0 || c.RateLimit > 1_000_000 {
+				return fmt.Errorf("%q: want a number of requests from 0 to 1000000", v[0])
+			}
+			return nil
+		}},
+	{flag: "trusted-proxy", usage: "the `CIDR` of proxies whose X-Forwarded-For names the client (repeatable)", many: true,
+		set: networks(func(c *Serve) *[]netip.Prefix { return &c.TrustedProxies })},
 	{flag: "tls-cert", usage: "PEM `file` of the certificate that clients of the HTTP API and publishers get; read again when it changes",
 		set: text(func(c *Serve) *string { return &c.TLSCert }, readable)},
 	{flag: "tls-key", usage: "PEM `file` of the key of --tls-cert",
@@ -156,17 +182,7 @@ var settings = []setting{
 			return nil
 		}},
 	{flag: "allow-network", usage: "let endpoints have addresses in this `CIDR`, though it is not public (repeatable)", many: true,
-		set: func(c *Serve, v []string) error {
-			c.AllowNetworks = nil
-			for _, s := range v {
-				p, err := network(s)
-				if err != nil {
-					return err
-				}
-				c.AllowNetworks = append(c.AllowNetworks, p)
-			}
-			return nil
-		}},
+		set: networks(func(c *Serve) *[]netip.Prefix { return &c.AllowNetworks })},
 	{flag: "allow-port", usage: "let endpoints have this `port` beside 443, 8080 and 8443, and 80 with --allow-http (repeatable)", many: true,
 		set: func(c *Serve, v []string) error {
 			c.AllowPorts = nil

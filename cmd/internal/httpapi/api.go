@@ -4,6 +4,7 @@ import (
 	"context"
 	"log/slog"
 	"net/http"
+	"net/netip"
 	"time"
 
 	"github.com/danielgtaylor/huma/v2"
@@ -18,6 +19,10 @@ type Options struct {
 	Metrics http.Handler // /metrics
 	Log     *slog.Logger
 	Version string
+
+	// Of the network only; who can open the socket may ask as often as they like.
+	Rates   Rates
+	Proxies []netip.Prefix // whose X-Forwarded-For is believed
 }
 
 // Operator serves every route without a token: for the Unix socket, which only
@@ -30,7 +35,8 @@ func Public(o Options) http.Handler { return newHandler(o, false) }
 
 func newHandler(o Options, socket bool) http.Handler {
 	mux := http.NewServeMux()
-	a := &api{svc: o.Service, log: o.Log, socket: socket, huma: humago.New(mux, humaConfig(o.Version))}
+	a := &api{svc: o.Service, log: o.Log, socket: socket, huma: humago.New(mux, humaConfig(o.Version)),
+		rates: newRates(o.Rates), proxies: o.Proxies}
 	a.orgs()
 	a.endpoints()
 	a.events()
@@ -38,13 +44,14 @@ func newHandler(o Options, socket bool) http.Handler {
 	a.cursors()
 	a.tokens()
 	a.auditLog()
+	a.catalogue()
+	a.secrets()
 	a.aliases()
 	a.describe()
 	health(mux, o, socket)
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) { notRouted(mux, w, r) })
-	return guarded(o.Log, mux)
+	return a.guarded(mux)
 }
-	a.catalogue()
 
 // api holds what the handlers share.
 type api struct {
@@ -52,7 +59,9 @@ type api struct {
 	log  *slog.Logger
 	huma huma.API
 
-	socket bool // requests come from the operator on this machine, without a token
+	socket  bool // requests come from the operator on this machine, without a token
+	rates   rates
+	proxies []netip.Prefix
 }
 
 func humaConfig(version string) huma.Config {

@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"strings"
 
@@ -24,13 +23,16 @@ type access struct {
 }
 
 // door lets a request in or refuses it, before anything of it is looked at, in
-// this order: who is it (401, 429), is it about another organization (404, as if
-// that did not exist), may only operators do this (403), does the token have the
-// scope (403), does the organization's plan have the feature (402).
+// this order: who is it, and not too often (401, 429), is it about another
+// organization (404, as if that did not exist), may only operators do this (403),
+// does the token have the scope (403), does the organization's plan have the
+// feature (402).
 func (a *api) door(r route) func(huma.Context, func(huma.Context)) {
 	return func(ctx huma.Context, next func(huma.Context)) {
 		org := ctx.Param("org")
-		caller, p := a.identify(ctx)
+		caller, p := a.identify(ctx, r)
+		v := visitOf(ctx.Context())
+		v.caller, v.org = caller, caller.Org
 		if r.tenant {
 			org = caller.Org
 		}
@@ -47,6 +49,7 @@ func (a *api) door(r route) func(huma.Context, func(huma.Context)) {
 			return
 		}
 		defer leave()
+		v.org = org
 		ctx = huma.WithValue(ctx, callerKey{}, caller)
 		if org != "" {
 			ctx = huma.WithValue(ctx, orgKey{}, org)
@@ -63,29 +66,6 @@ func (a *api) door(r route) func(huma.Context, func(huma.Context)) {
 		}
 		next(&statusOverride{humaContext: ctx})
 	}
-}
-
-// identify says who asks.
-func (a *api) identify(ctx huma.Context) (Caller, huma.StatusError) {
-	caller := Caller{Request: requestOf(ctx.Context())}
-	if a.socket {
-		caller.Scopes = []Scope{Admin}
-		return caller, nil
-	}
-	caller.Address = addressOf(ctx.RemoteAddr())
-	text, ok := bearer(ctx.Header("Authorization"))
-	if !ok {
-		return caller, unauthorized("send a token: Authorization: Bearer gk_…")
-	}
-	token, err := a.svc.Authenticate(ctx.Context(), text)
-	switch {
-	case errors.Is(err, ErrNoToken):
-		return caller, unauthorized("the token is unknown, expired or revoked")
-	case err != nil:
-		return caller, asProblem(problemOf(ctx.Context(), a.log, "authenticate", "token", "header", err))
-	}
-	caller.Token, caller.Org, caller.Scopes = token.ID, token.Org, token.Scopes
-	return caller, nil
 }
 
 // admit says why the caller may not use the route on that organization.
@@ -119,10 +99,6 @@ func (a *api) admit(ctx huma.Context, r route, c Caller, org string) huma.Status
 	return nil
 }
 
-func unauthorized(detail string) huma.StatusError {
-	return &withHeader{newProblem(http.StatusUnauthorized, detail), "WWW-Authenticate", `Bearer realm="grapnel"`}
-}
-
 // noTenant is what an operator is told where the organization comes from the token.
 func noTenant() *Problem {
 	p := newProblem(http.StatusUnprocessableEntity, "this path is about the organization of the token, and an operator has none")
@@ -133,21 +109,6 @@ func noTenant() *Problem {
 
 func noOrg(org string) *Problem {
 	return newProblem(http.StatusNotFound, strings.TrimSpace("there is no organization "+org))
-}
-
-// bearer reads the token of an Authorization header (RFC 6750, section 2.1).
-func bearer(header string) (token string, ok bool) {
-	scheme, token, _ := strings.Cut(header, " ")
-	token = strings.TrimSpace(token)
-	return token, strings.EqualFold(scheme, "Bearer") && token != ""
-}
-
-func addressOf(remote string) string {
-	host, _, err := net.SplitHostPort(remote)
-	if err != nil {
-		return remote
-	}
-	return host
 }
 
 // asProblem is err as problemOf returns it.

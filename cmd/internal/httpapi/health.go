@@ -45,7 +45,6 @@ func healthBody(h Health, err error, details bool) HealthBody {
 
 func writeHealth(w http.ResponseWriter, b HealthBody) {
 	w.Header().Set("Content-Type", "application/json")
-	w.Header().Set("Cache-Control", "no-store")
 	if b.Status == "unavailable" {
 		w.WriteHeader(http.StatusServiceUnavailable)
 	}

@@ -91,7 +91,7 @@ func (w *withHeader) GetHeaders() http.Header { return http.Header{w.name: {w.va
 func (w *withHeader) Unwrap() error { return w.Problem }
 
 // later is a problem that has a moment after which trying again makes sense.
-func later(p *Problem, seconds int) error {
+func later(p *Problem, seconds int) *withHeader {
 	return &withHeader{p, "Retry-After", strconv.Itoa(seconds)}
 }
 
@@ -117,6 +117,8 @@ func problemOf(ctx context.Context, log *slog.Logger, operation, thing, place st
 		return newProblem(http.StatusNotFound, "there is no "+thing)
 	case errors.Is(err, ErrExists):
 		return newProblem(http.StatusConflict, thing+" exists already")
+	case errors.Is(err, ErrRevision):
+		return newProblem(http.StatusPreconditionFailed, thing+" was changed since it was read; read it again")
 	case errors.Is(err, ErrState):
 		return newProblem(http.StatusConflict, strings.TrimSuffix(err.Error(), ": "+ErrState.Error()))
 	case errors.Is(err, stream.ErrNoStream):

@@ -85,23 +85,27 @@ func Serve(ctx context.Context, l net.Listener, h http.Handler, log *slog.Logger
 	return fmt.Errorf("serve on %s: %w", l.Addr(), err)
 }
 
-// guarded checks what holds for every request, and survives a handler that
-// panics.
-func guarded(log *slog.Logger, next http.Handler) http.Handler {
+// guarded checks what holds for every request, writes it down, and survives a
+// handler that panics.
+func (a *api) guarded(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		id := requestID(r.Header.Get("X-Request-Id"))
+		w.Header().Set("X-Request-Id", id)
+		forBrowsers(w.Header())
+		w, r, leave := a.watched(w, a.withAddress(r.WithContext(context.WithValue(r.Context(), requestKey{}, id))))
+		defer leave()
 		defer func() {
 			if v := recover(); v != nil {
 				if v == http.ErrAbortHandler {
 					panic(v)
 				}
-				log.Error("request panicked", "method", r.Method, "path", r.URL.Path, "panic", v, "stack", string(debug.Stack()))
+				a.log.Error("request panicked", "route", routeOf(r), "request", id, "panic", v, "stack", string(debug.Stack()))
 				writeProblem(w, newProblem(http.StatusInternalServerError, "an error of grapnel's own; its log says which"))
 			}
 		}()
-		w.Header().Set("X-Content-Type-Options", "nosniff")
-		id := requestID(r.Header.Get("X-Request-Id"))
-		w.Header().Set("X-Request-Id", id)
-		r = r.WithContext(context.WithValue(r.Context(), requestKey{}, id))
+		if !a.inTime(w, r) {
+			return
+		}
 		if enc := r.Header.Get("Content-Encoding"); enc != "" && !strings.EqualFold(enc, "identity") {
 			writeProblem(w, newProblem(http.StatusUnsupportedMediaType, "send the body as it is, without content-encoding"))
 			return
@@ -109,6 +113,14 @@ func guarded(log *slog.Logger, next http.Handler) http.Handler {
 		r.Body = http.MaxBytesReader(w, r.Body, maxEventsBody+1)
 		next.ServeHTTP(w, r)
 	})
+}
+
+// forBrowsers keeps those that show an answer, or are made to ask for one by
+// another page, from making anything of it.
+func forBrowsers(h http.Header) {
+	h.Set("X-Content-Type-Options", "nosniff")
+	h.Set("Cache-Control", "no-store")
+	h.Set("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'")
 }
 
 type requestKey struct{}

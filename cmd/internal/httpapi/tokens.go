@@ -49,6 +49,9 @@ type Tokens interface {
 	Tokens(ctx context.Context, org, after string, limit int) ([]Token, error)
 	// RevokeToken ends a token at once: the next request with it is refused.
 	RevokeToken(ctx context.Context, org, id string) error
+	// NoteRefusals writes to the audit that so many tokens from the address were
+	// refused that no more are looked at for a while. The request is the last one.
+	NoteRefusals(ctx context.Context, address, request string) error
 }
 
 const (

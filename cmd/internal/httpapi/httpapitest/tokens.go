@@ -136,3 +136,13 @@ func (s *Service) remember(ctx context.Context, made any) error {
 	s.answers[once.Org+"|"+once.Key] = httpapi.Answered{Request: once.Request, Body: body}
 	return err
 }
+
+// NoteRefusals implements httpapi.Tokens.
+func (s *Service) NoteRefusals(_ context.Context, address, request string) error {
+	leave, err := s.enter("")
+	defer leave()
+	s.entries = append(s.entries, httpapi.AuditEntry{
+		ID: int64(len(s.entries) + 1), At: s.tick(), Actor: "grapnel", Action: "auth.refused", Target: address, Address: address, Request: request,
+	})
+	return err
+}
