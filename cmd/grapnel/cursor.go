@@ -10,9 +10,9 @@ import (
 )
 
 func (a *app) cursorCommand() *cobra.Command {
-	return family("cursor", "See how far each stream is fanned out", `  grapnel cursor list
-  grapnel cursor show acme`,
-		a.cursorList(), a.cursorShow())
+	return family("cursor", "See how far each stream is fanned out, hold it and move it", `  grapnel cursor list
+  grapnel cursor pause acme`,
+		a.cursorList(), a.cursorShow(), a.cursorPause(), a.cursorResume())
 }
 
 func (a *app) cursorList() *cobra.Command {

@@ -78,6 +78,8 @@ func (d *daemon) cursor(ctx context.Context, c sqlite.Cursor) (httpapi.Cursor, e
 		shown.State = "stream-missing"
 	case err != nil:
 		shown.State = "unreachable"
+	case c.Paused:
+		shown.State = "paused"
 	case status.Change == cursor.Regressed:
 		shown.State = "regressed"
 	case d.gated(c.Org):

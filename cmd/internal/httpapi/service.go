@@ -45,6 +45,7 @@ type Service interface {
 	AuditLog
 	Memory
 	Catalogue
+	CursorMoves
 
 	// Gated reports whether the org's plan lacks outgoing webhooks. It is quick
 	// and touches neither disk nor network.

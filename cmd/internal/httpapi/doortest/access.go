@@ -17,6 +17,7 @@ const (
 	manage = httpapi.WebhooksManage
 	write  = httpapi.EventsWrite
 	curs   = httpapi.CursorsRead
+	move   = httpapi.CursorsManage
 	admin  = httpapi.Admin
 )
 
@@ -42,11 +43,13 @@ var accesses = map[string]access{
 	"GET /api/v1/orgs/{org}/deliveries/{id}":        {scope: read, gated: true},
 	"POST /api/v1/orgs/{org}/deliveries/{id}/retry": {scope: manage, gated: true, entries: 1},
 
-	"GET /api/v1/orgs/{org}/cursor":   {scope: curs},
-	"GET /api/v1/orgs/{org}/gaps":     {scope: curs},
-	"GET /api/v1/orgs/{org}/rejected": {scope: read},
-	"GET /api/v1/cursors":             {scope: curs, operator: true},
-	"GET /api/v1/fsck":                {scope: curs, operator: true},
+	"GET /api/v1/orgs/{org}/cursor":         {scope: curs},
+	"POST /api/v1/orgs/{org}/cursor/pause":  {scope: move, entries: 1},
+	"POST /api/v1/orgs/{org}/cursor/resume": {scope: move, entries: 1}, // comes after it, in the order of the paths
+	"GET /api/v1/orgs/{org}/gaps":           {scope: curs},
+	"GET /api/v1/orgs/{org}/rejected":       {scope: read},
+	"GET /api/v1/cursors":                   {scope: curs, operator: true},
+	"GET /api/v1/fsck":                      {scope: curs, operator: true},
 
 	"POST /api/v1/orgs/{org}/tokens":        {scope: admin, entries: 1},
 	"GET /api/v1/orgs/{org}/tokens":         {scope: admin},

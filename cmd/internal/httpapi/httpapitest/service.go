@@ -41,6 +41,7 @@ type Service struct {
 	answers    map[string]httpapi.Answered
 	entries    []httpapi.AuditEntry // of the audit, oldest first
 	types      eventTypes
+	paused     map[string]bool // cursors, by org
 
 	// Set by tests before use.
 	Err      error           // not nil: every call fails with it
@@ -63,7 +64,7 @@ var _ httpapi.Service = (*Service)(nil)
 func New() *Service {
 	return &Service{
 		orgs: map[string]httpapi.Org{}, endpoints: map[string]deliver.Endpoint{}, events: map[string][]stream.Event{},
-		tokens: map[string]held{}, answers: map[string]httpapi.Answered{},
+		tokens: map[string]held{}, answers: map[string]httpapi.Answered{}, paused: map[string]bool{},
 		Now: httpapi.Health{Version: "test", PID: 4711, Started: Epoch},
 	}
 }
@@ -456,6 +457,9 @@ func (s *Service) cursor(org string) httpapi.Cursor {
 	if n := len(s.events[org]); n > 0 {
 		last := s.events[org][n-1]
 		c.First, c.Last, c.Seq, c.Anchor, c.UpdatedAt = 1, last.Seq, last.Seq, last.Stored, last.Stored
+	}
+	if s.paused[org] {
+		c.State = "paused"
 	}
 	for _, d := range s.deliveries {
 		switch {

@@ -1,0 +1,21 @@
+package client
+
+import (
+	"context"
+	"net/http"
+
+	"github.com/grapnel-hooks/grapnel/cmd/internal/httpapi"
+)
+
+// PauseCursor stops the reading of the organization's stream; deliveries that
+// exist go on.
+func (c *Client) PauseCursor(ctx context.Context, org string) (out httpapi.CursorBody, err error) {
+	err = c.call(ctx, http.MethodPost, orgPath(org, "cursor", "pause"), nil, nil, &out)
+	return out, err
+}
+
+// ResumeCursor reads the organization's stream again.
+func (c *Client) ResumeCursor(ctx context.Context, org string) (out httpapi.CursorBody, err error) {
+	err = c.call(ctx, http.MethodPost, orgPath(org, "cursor", "resume"), nil, nil, &out)
+	return out, err
+}
