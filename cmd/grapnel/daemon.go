@@ -77,6 +77,8 @@ type daemon struct {
 	broker *stream.Client
 	guard  *deliver.Guard
 	sender *deliver.Sender
+	source *fanout.Source // of payloads
+	tests  *tests
 	lanes  *deliver.Lanes
 	loop   *fanout.Loop
 	making sync.Mutex // held from an organization's stream to its row: until then the stream looks like somebody else's
@@ -105,7 +107,7 @@ func openDaemon(ctx context.Context, o daemonOptions) (_ *daemon, err error) {
 	}
 	d := &daemon{
 		cfg: o, log: o.Log, names: stream.Names{Prefix: o.Prefix},
-		registry: prometheus.NewRegistry(), started: time.Now(), released: make(chan struct{}),
+		tests: newTests(), registry: prometheus.NewRegistry(), started: time.Now(), released: make(chan struct{}),
 	}
 	d.release = sync.OnceFunc(func() { close(d.released) })
 	if !o.Held {
@@ -153,9 +155,10 @@ func openDaemon(ctx context.Context, o daemonOptions) (_ *daemon, err error) {
 		Guard: d.guard, AllowHTTP: o.AllowHTTP, UserAgent: "grapnel/" + o.Version,
 	})
 	d.metrics = newMetrics(d)
+	d.source = &fanout.Source{Books: d.store, Log: d.broker, Names: d.names, MaxData: o.MaxData}
 	d.lanes = deliver.NewLanes(deliver.LanesOptions{
 		Books:       d.store,
-		Source:      &fanout.Source{Books: d.store, Log: d.broker, Names: d.names, MaxData: o.MaxData},
+		Source:      d.source,
 		Send:        d.sender.Send,
 		MaxInFlight: o.MaxInFlight,
 		Observe:     d.observe,
@@ -186,6 +189,7 @@ func (d *daemon) listening() (own []netip.AddrPort) {
 
 // close undoes openDaemon. Safe on a daemon that was opened in part.
 func (d *daemon) close() {
+	d.tests.end()
 	if d.broker != nil {
 		d.broker.Close()
 	}

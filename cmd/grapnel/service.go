@@ -453,12 +453,3 @@ func (d *daemon) Delivery(ctx context.Context, org string, key deliver.Key) (del
 	dl, as, err := d.store.GetDelivery(ctx, org, key)
 	return dl, as, answered(err)
 }
-
-func (d *daemon) RetryDelivery(ctx context.Context, org string, key deliver.Key) (deliver.Delivery, error) {
-	if _, err := d.store.RetryDelivery(ctx, org, key); err != nil {
-		return deliver.Delivery{}, answered(err)
-	}
-	d.lanes.Recheck(key.Endpoint)
-	dl, _, err := d.store.GetDelivery(ctx, org, key)
-	return dl, answered(err)
-}

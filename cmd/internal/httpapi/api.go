@@ -41,6 +41,7 @@ func newHandler(o Options, socket bool) http.Handler {
 	a.endpoints()
 	a.events()
 	a.deliveries()
+	a.acts()
 	a.cursors()
 	a.tokens()
 	a.auditLog()

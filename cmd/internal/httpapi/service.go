@@ -41,6 +41,7 @@ func (e *Invalid) Error() string { return e.Field + ": " + e.Detail }
 // ErrNotFound. Limits are from 1 to 250. The strings and times of arguments are
 // zero when the caller left them out.
 type Service interface {
+	Acts
 	Tokens
 	AuditLog
 	Memory
@@ -76,8 +77,9 @@ type Service interface {
 	// Append stores the events in the org's stream, in order; the answer has
 	// one Appended for each. All are checked before the first is stored
 	// (*Invalid; Field is relative to the event: "type", and for event i of
-	// several "events[i].type"). After any other error a part may be
-	// stored; the caller repeats the call with the same dedupe keys.
+	// several "events[i].type"), and all are stored or none. ErrUnavailable of the
+	// stream leaves open which: the caller repeats the call, with the same dedupe keys
+	// or the same Idempotency-Key.
 	Append(ctx context.Context, org string, events []NewEvent) ([]Appended, error)
 	// Events reads the org's stream backwards from before (0: from its end),
 	// newest first. It may stop early, when it has looked at enough: next is

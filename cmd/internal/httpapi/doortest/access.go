@@ -29,19 +29,22 @@ var accesses = map[string]access{
 	"PATCH /api/v1/orgs/{org}":  {scope: admin, operator: true, entries: 1},
 	"DELETE /api/v1/orgs/{org}": {scope: admin, operator: true, entries: 1},
 
-	"POST /api/v1/orgs/{org}/endpoints":        {scope: manage, gated: true, entries: 1},
-	"GET /api/v1/orgs/{org}/endpoints":         {scope: read, gated: true},
-	"GET /api/v1/orgs/{org}/endpoints/{id}":    {scope: read, gated: true},
-	"PATCH /api/v1/orgs/{org}/endpoints/{id}":  {scope: manage, gated: true, entries: 1},
-	"DELETE /api/v1/orgs/{org}/endpoints/{id}": {scope: manage, gated: true, entries: 1},
+	"POST /api/v1/orgs/{org}/endpoints":           {scope: manage, gated: true, entries: 1},
+	"GET /api/v1/orgs/{org}/endpoints":            {scope: read, gated: true},
+	"GET /api/v1/orgs/{org}/endpoints/{id}":       {scope: read, gated: true},
+	"PATCH /api/v1/orgs/{org}/endpoints/{id}":     {scope: manage, gated: true, entries: 1},
+	"DELETE /api/v1/orgs/{org}/endpoints/{id}":    {scope: manage, gated: true, entries: 1},
+	"POST /api/v1/orgs/{org}/endpoints/{id}/test": {scope: manage, gated: true, entries: 1},
 
-	"POST /api/v1/orgs/{org}/events":     {scope: write}, // the stream itself says what was appended
-	"GET /api/v1/orgs/{org}/events":      {scope: read, gated: true},
-	"GET /api/v1/orgs/{org}/events/{id}": {scope: read, gated: true},
+	"POST /api/v1/orgs/{org}/events":             {scope: write}, // the stream itself says what was appended
+	"GET /api/v1/orgs/{org}/events":              {scope: read, gated: true},
+	"GET /api/v1/orgs/{org}/events/{id}":         {scope: read, gated: true},
+	"POST /api/v1/orgs/{org}/events/{id}/replay": {scope: manage, gated: true, entries: 1},
 
-	"GET /api/v1/orgs/{org}/deliveries":             {scope: read, gated: true},
-	"GET /api/v1/orgs/{org}/deliveries/{id}":        {scope: read, gated: true},
-	"POST /api/v1/orgs/{org}/deliveries/{id}/retry": {scope: manage, gated: true, entries: 1},
+	"GET /api/v1/orgs/{org}/deliveries":              {scope: read, gated: true},
+	"GET /api/v1/orgs/{org}/deliveries/{id}":         {scope: read, gated: true},
+	"POST /api/v1/orgs/{org}/deliveries/{id}/retry":  {scope: manage, gated: true, entries: 1},
+	"POST /api/v1/orgs/{org}/deliveries/{id}/cancel": {scope: manage, gated: true, entries: 1},
 
 	"GET /api/v1/orgs/{org}/cursor":         {scope: curs},
 	"POST /api/v1/orgs/{org}/cursor/pause":  {scope: move, entries: 1},
