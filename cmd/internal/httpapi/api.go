@@ -49,6 +49,7 @@ func newHandler(o Options, socket bool) http.Handler {
 	a.secrets()
 	a.aliases()
 	a.describe()
+	a.docs(mux)
 	health(mux, o, socket)
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) { notRouted(mux, w, r) })
 	return a.guarded(mux)
@@ -82,7 +83,7 @@ func humaConfig(version string) huma.Config {
 				Schemas: huma.NewMapRegistry("#/components/schemas/", huma.DefaultSchemaNamer),
 			},
 		},
-		OpenAPIPath:                  "/openapi", // and no docs page: it would load its script from another host
+		OpenAPIPath:                  "/openapi", // and no page of huma's: it would load its script from another host
 		Formats:                      map[string]huma.Format{"application/json": format, "json": format},
 		DefaultFormat:                "application/json",
 		RejectUnknownQueryParameters: true,

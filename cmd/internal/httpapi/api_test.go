@@ -427,9 +427,6 @@ func TestDocument(t *testing.T) {
 	}
 	fmt.Fprintf(out, "errors have %v\n", slices.Sorted(maps.Keys(doc.Components.Schemas["ErrorModel"].Properties)))
 	golden(t, "document.txt", out.String())
-	if docs := ask(t, h, "GET", "/docs", ""); !strings.HasPrefix(docs, "404") {
-		t.Errorf("GET /docs: want 404, a page would load scripts of another host; got\n%s", docs)
-	}
 }
 
 func TestHandlerPanicIsOneProblem(t *testing.T) {

@@ -105,9 +105,7 @@ func describeExamples(schemas huma.Registry, content map[string]*huma.MediaType,
 // exampleOf is the example of a schema: its own, else what its parts give. nil
 // means that there is none.
 func exampleOf(schemas huma.Registry, s *huma.Schema, sent bool) any {
-	for s.Ref != "" {
-		s = schemas.SchemaFromRef(s.Ref)
-	}
+	s = resolved(schemas, s)
 	switch {
 	case len(s.Examples) > 0:
 		return s.Examples[0]

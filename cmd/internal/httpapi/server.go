@@ -157,7 +157,7 @@ func notRouted(mux *http.ServeMux, w http.ResponseWriter, r *http.Request) {
 		writeProblem(w, newProblem(http.StatusMethodNotAllowed, "allowed here: "+strings.Join(allowed, ", ")))
 		return
 	}
-	writeProblem(w, newProblem(http.StatusNotFound, "there is no such path; /openapi.json lists them"))
+	writeProblem(w, newProblem(http.StatusNotFound, "there is no such path; /docs and /openapi.json list them"))
 }
 
 // unhurried lets an answer take as long as it needs.
