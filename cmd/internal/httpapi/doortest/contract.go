@@ -44,6 +44,7 @@ func Contract(t *testing.T, a *API) {
 			c.refusesWrongTypes(t)
 			c.refusesMissing(t)
 			c.hasPages(t)
+			c.refusesOldRevisions(t)
 			c.succeeds(t)
 		})
 	}
@@ -60,18 +61,28 @@ type conversation struct {
 	token  string
 }
 
-func (c *conversation) ask(t *testing.T, path string, body any) answer {
+func (c *conversation) ask(t *testing.T, path string, body any, header ...string) answer {
 	t.Helper()
-	return c.API.ask(t, c.op.method, path, c.token, body)
+	return c.API.ask(t, c.op.method, path, c.token, body, header...)
 }
 
-// succeeds sends the example as it is.
+// succeeds sends the example as it is: once, however often, where that can be
+// asked for.
 func (c *conversation) succeeds(t *testing.T) {
 	t.Helper()
 	if c.op.asks != "" && c.op.body == nil {
 		t.Fatal("the document has no example of the body: give the fields an example tag")
 	}
-	got := c.ask(t, c.path, c.sendable(c.op))
+	var header []string
+	if c.op.once {
+		header = []string{"Idempotency-Key", c.op.name}
+	}
+	revision := ""
+	if c.op.revised {
+		revision = c.API.ask(t, http.MethodGet, c.path, c.operator, nil).header.Get("ETag")
+		header = append(header, "If-Match", revision)
+	}
+	got := c.ask(t, c.path, c.sendable(c.op), header...)
 	if got.status != c.op.status {
 		t.Fatalf("%s: %d, the document says %d\n%s", c.path, got.status, c.op.status, got.body)
 	}
@@ -88,11 +99,30 @@ func (c *conversation) succeeds(t *testing.T) {
 			t.Errorf("the example of the answer is not of its shape: %v\n%s", err, example)
 		}
 	}
-	c.audited(t, got)
+	if c.op.revised && (revision == "" || got.header.Get("ETag") == "" || got.header.Get("ETag") == revision) {
+		t.Errorf("the ETag was %q and is %q", revision, got.header.Get("ETag"))
+	}
+	c.audited(t, got, c.access.entries)
+	if c.op.once {
+		again := c.ask(t, c.path, c.sendable(c.op), header...)
+		if again.status != got.status || string(again.body) != string(got.body) || again.header.Get("Idempotent-Replayed") != "true" {
+			t.Errorf("repeated with its Idempotency-Key: %d %v %s", again.status, again.header, again.body)
+		}
+		c.audited(t, again, 0)
+	}
+}
+
+// refusesOldRevisions asks for a change of what is there no more.
+func (c *conversation) refusesOldRevisions(t *testing.T) {
+	t.Helper()
+	if !c.op.revised {
+		return
+	}
+	c.refused(t, c.ask(t, c.path, c.sendable(c.op), "If-Match", `"0"`), "", http.StatusPreconditionFailed)
 }
 
 // audited counts the entries of a request.
-func (c *conversation) audited(t *testing.T, got answer) {
+func (c *conversation) audited(t *testing.T, got answer, want int) {
 	t.Helper()
 	entries, err := c.Service.Audit(t.Context(), "", 0, 20)
 	if err != nil {
@@ -108,8 +138,8 @@ func (c *conversation) audited(t *testing.T, got answer) {
 			t.Errorf("an entry of the audit lacks who did what to what: %+v", e)
 		}
 	}
-	if n != c.access.entries {
-		t.Errorf("it wrote %d entries of the audit, want %d", n, c.access.entries)
+	if n != want {
+		t.Errorf("it wrote %d entries of the audit, want %d", n, want)
 	}
 }
 

@@ -26,6 +26,8 @@ type operation struct {
 	answers  string         // where that of the answer is; "" if it has no body
 	answered any            // the example of the answer
 	pages    bool           // it has ?limit= and ?cursor=
+	once     bool           // it honours an Idempotency-Key
+	revised  bool           // it honours If-Match
 }
 
 func (o operation) has(param string) bool { return strings.Contains(o.path, "{"+param+"}") }
@@ -124,7 +126,14 @@ func (d *document) operation(path, method string) operation {
 	}
 	params, _ := d.at(here + "/parameters").([]any)
 	for _, p := range params {
-		o.pages = o.pages || p.(map[string]any)["name"] == "limit"
+		switch p.(map[string]any)["name"] {
+		case "limit":
+			o.pages = true
+		case "Idempotency-Key":
+			o.once = true
+		case "If-Match":
+			o.revised = true
+		}
 	}
 	return o
 }

@@ -72,8 +72,9 @@ type answer struct {
 	body   []byte
 }
 
-// ask makes a request with that token ("": none) and body (nil: none).
-func (a *API) ask(t *testing.T, method, path, token string, body any) answer {
+// ask makes a request with that token ("": none), body (nil: none) and headers,
+// names and values in turn.
+func (a *API) ask(t *testing.T, method, path, token string, body any, header ...string) answer {
 	t.Helper()
 	var in io.Reader
 	if body != nil {
@@ -89,6 +90,9 @@ func (a *API) ask(t *testing.T, method, path, token string, body any) answer {
 	}
 	if body != nil {
 		r.Header.Set("Content-Type", "application/json")
+	}
+	for i := 0; i < len(header); i += 2 {
+		r.Header.Set(header[i], header[i+1])
 	}
 	if token != "" {
 		r.Header.Set("Authorization", "Bearer "+token)
