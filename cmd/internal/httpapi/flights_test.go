@@ -1,0 +1,103 @@
+package httpapi_test
+
+import (
+	"context"
+	"net/http"
+	"strings"
+	"testing"
+	"testing/synctest"
+
+	"github.com/grapnel-hooks/grapnel/cmd/internal/httpapi"
+	"github.com/grapnel-hooks/grapnel/cmd/internal/httpapi/httpapitest"
+)
+
+// slowBroker is a Service whose appends wait.
+type slowBroker struct {
+	*httpapitest.Service
+	answer chan struct{}
+}
+
+func (s *slowBroker) Append(ctx context.Context, org string, events []httpapi.NewEvent) ([]httpapi.Appended, error) {
+	<-s.answer
+	return s.Service.Append(ctx, org, events)
+}
+
+// Appends that the broker does not take fill what one organization may have in
+// flight, then what all may; who comes then is told to come again, and there is
+// room as soon as one is answered.
+func TestAppendsInFlight(t *testing.T) {
+	for _, c := range []struct {
+		name      string
+		size      int // bytes of a request's body
+		own, both int // requests that one organization may have, and all
+	}{
+		{"small ones", 100, 128, 256},
+		{"large ones", 4 << 20, 8, 16},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				s := &slowBroker{httpapitest.New(), make(chan struct{})}
+				for _, org := range []string{"acme", "beta", "gamma"} {
+					if _, err := s.AddOrg(t.Context(), httpapi.Org{ID: org, Payload: "data"}); err != nil {
+						t.Fatal(err)
+					}
+				}
+				h := operator(s)
+				body := `{"type":"a","data":"` + strings.Repeat("x", c.size-22) + `"}`
+				done := make(chan int, 2*c.both)
+				waiting := 0
+				// post reports whether the request is let in.
+				post := func(org string) bool {
+					go func() {
+						w := request(t, h, http.MethodPost, "/api/v1/orgs/"+org+"/events", body)
+						if w.Code == http.StatusTooManyRequests && w.Header().Get("Retry-After") == "" {
+							t.Error("refused without a word about when to come again")
+						}
+						done <- w.Code
+					}()
+					synctest.Wait()
+					select {
+					case code := <-done:
+						if code != http.StatusTooManyRequests {
+							t.Errorf("%s: %d", org, code)
+						}
+						return false
+					default:
+						waiting++
+						return true
+					}
+				}
+				fill := func(org string) (n int) {
+					for n <= c.both && post(org) {
+						n++
+					}
+					return n
+				}
+				if n := fill("acme"); n != c.own {
+					t.Errorf("one organization has %d in flight, want %d", n, c.own)
+				}
+				if n := fill("beta"); n != c.both-c.own {
+					t.Errorf("another one has %d, want %d", n, c.both-c.own)
+				}
+				if post("gamma") {
+					t.Error("there was room for a third")
+				}
+				if got := ask(t, h, http.MethodGet, "/api/v1/orgs/acme/events", ""); !strings.HasPrefix(got, "200\n") {
+					t.Errorf("another route: %s", got)
+				}
+				s.answer <- struct{}{}
+				if code := <-done; code != http.StatusCreated {
+					t.Errorf("the first: %d", code)
+				}
+				waiting--
+				if !post("gamma") {
+					t.Error("no room after one was answered")
+				}
+				for range waiting {
+					s.answer <- struct{}{}
+					<-done
+				}
+			})
+		})
+	}
+}
