@@ -446,6 +446,9 @@ func (d *daemon) Deliveries(ctx context.Context, org string, f httpapi.DeliveryF
 		filter.Event = *f.Event
 	}
 	ds, next, err := d.store.ListDeliveries(ctx, org, filter, limit, after)
+	if f.Endpoint != "" && errors.Is(err, sqlite.ErrNotFound) {
+		return nil, deliver.Key{}, nil // nobody's endpoint has no deliveries
+	}
 	return ds, next, answered(err)
 }
 

@@ -170,6 +170,36 @@ func (a *API) hidden(t *testing.T, o operation, acc access, stranger, id string)
 	if o.has("org") {
 		a.alike(t, o, stranger, o.at(own, id), o.at(missing, id), own, missing)
 	}
+	if o.pages {
+		a.apart(t, o, stranger)
+	}
+}
+
+// apart checks that a list of the stranger's has nothing of ours, whatever it is
+// asked for.
+func (a *API) apart(t *testing.T, o operation, stranger string) {
+	t.Helper()
+	queries := []string{"?limit=250"}
+	for _, id := range a.owned {
+		switch {
+		case !strings.HasSuffix(o.path, "/deliveries"):
+		case strings.HasPrefix(id, "ep_"):
+			queries = append(queries, "?endpoint_id="+id)
+		case strings.HasPrefix(id, "evt_"):
+			queries = append(queries, "?event_id="+id)
+		}
+	}
+	for _, q := range queries {
+		got := a.ask(t, o.method, o.at(other, "")+q, stranger, nil)
+		if got.status != http.StatusOK {
+			t.Errorf("%s of %s: %d %s", q, other, got.status, got.body)
+		}
+		for _, mine := range append([]string{`"` + own + `"`}, a.owned...) {
+			if strings.Contains(string(got.body), mine) {
+				t.Errorf("%s of %s shows %s: %s", q, other, mine, got.body)
+			}
+		}
+	}
 }
 
 // unlike is an id of the same form that nothing has.

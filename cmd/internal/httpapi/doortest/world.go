@@ -22,8 +22,9 @@ type API struct {
 	Do       func(*http.Request) (*http.Response, error) // of httpapi.Public
 	Receiver string                                      // URL for endpoints; it fails every request
 
-	operator string // a token's text
-	made     int
+	operator string   // a token's text
+	made     int      // endpoints
+	owned    []string // ids of what the organization own has
 }
 
 // The organizations of the tests.
@@ -181,7 +182,11 @@ func (a *API) object(t *testing.T, o operation, acc access, org string) string {
 	if !o.has("org") && !acc.tenant {
 		org = ""
 	}
-	return maker(a, t, org)
+	id := maker(a, t, org)
+	if org == own {
+		a.owned = append(a.owned, id)
+	}
+	return id
 }
 
 // at is the operation's path with its parameters filled in.
