@@ -1,7 +1,6 @@
 package deliver
 
 import (
-	"errors"
 	"fmt"
 	"time"
 
@@ -29,8 +28,16 @@ type Secret struct {
 // Live reports whether the secret signs at now.
 func (s Secret) Live(now time.Time) bool { return s.ExpiresAt.IsZero() || now.Before(s.ExpiresAt) }
 
-// ErrSecrets: the endpoint has as many secrets as may sign at one time.
-var ErrSecrets = errors.New("too many secrets sign")
+// SecretsError: the endpoint has as many secrets as may sign at one time.
+type SecretsError struct {
+	Live  int       // secrets that sign
+	First time.Time // when the first of them ends
+}
+
+func (e *SecretsError) Error() string {
+	return fmt.Sprintf("%d secrets sign already, and the first of them ends at %s; wait until then, or give an overlap of 0s, which ends all of them now",
+		e.Live, e.First.UTC().Format(time.RFC3339))
+}
 
 // RotateSecrets is what an endpoint's secrets become when fresh takes over at
 // now: fresh first, then those that still sign, which end after the overlap, or
@@ -38,8 +45,8 @@ var ErrSecrets = errors.New("too many secrets sign")
 // after a leak. Secrets that have ended are left out. If fresh was one of them
 // already, it moves to the front: repeating a rotation changes nothing else.
 //
-// It fails when the overlap is not from 0 to [MaxOverlap], and with
-// [ErrSecrets] when more than [MaxSecrets] would sign.
+// It fails when the overlap is not from 0 to [MaxOverlap], and with a
+// [*SecretsError] when more than [MaxSecrets] would sign.
 func RotateSecrets(secrets []Secret, fresh sign.Secret, now time.Time, overlap time.Duration) ([]Secret, error) {
 	if fresh.IsZero() {
 		return nil, sign.ErrSecret
@@ -65,8 +72,7 @@ func RotateSecrets(secrets []Secret, fresh sign.Secret, now time.Time, overlap t
 		}
 	}
 	if len(next) > MaxSecrets {
-		return nil, fmt.Errorf("%w: %d sign already, and the first of them ends at %s; wait until then, or give an overlap of 0, which ends all of them now",
-			ErrSecrets, len(next)-1, first.UTC().Format(time.RFC3339))
+		return nil, &SecretsError{Live: len(next) - 1, First: first}
 	}
 	return next, nil
 }

@@ -46,7 +46,7 @@ func TestSEC14_RotateSecrets(t *testing.T) {
 		{"the longest overlap", []deliver.Secret{secret(a, 1, 0)}, 7 * 24 * time.Hour, []deliver.Secret{first, secret(a, 1, 7*24*time.Hour)}, ""},
 		{"too long", []deliver.Secret{secret(a, 1, 0)}, 7*24*time.Hour + 1, nil, "want 0 to 168h"},
 		{"negative", []deliver.Secret{secret(a, 1, 0)}, -1, nil, "want 0 to 168h"},
-		{"a sixth", five, time.Hour, nil, "5 sign already, and the first of them ends at 2026-11-21T13:00:00Z"},
+		{"a sixth", five, time.Hour, nil, "5 secrets sign already, and the first of them ends at 2026-11-21T13:00:00Z"},
 		{"a sixth after a leak", five, 0, []deliver.Secret{first}, ""},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
@@ -98,7 +98,7 @@ func TestRotationsAgainstAModel(t *testing.T) {
 			fresh := rapid.IntRange(0, len(pool)-1).Draw(t, "secret")
 			others := slices.DeleteFunc(live(now), func(i int) bool { return i == fresh })
 			next, err := deliver.RotateSecrets(secrets, pool[fresh], now, overlap)
-			if full := overlap > 0 && len(others) >= deliver.MaxSecrets; full != errors.Is(err, deliver.ErrSecrets) {
+			if full := overlap > 0 && len(others) >= deliver.MaxSecrets; full != errors.As(err, new(*deliver.SecretsError)) {
 				t.Fatalf("%d others sign, overlap %v: error %v", len(others), overlap, err)
 			}
 			if err == nil {

@@ -103,7 +103,7 @@ func (s *Store) RotateSecret(ctx context.Context, org, id string, secret sign.Se
 	return s.edit(ctx, org, id, func(t *txn, o *orgState, e *deliver.Endpoint) (bool, error) {
 		before := e.Secrets
 		next, err := deliver.RotateSecrets(before, secret, t.now.Truncate(time.Millisecond).UTC(), overlap)
-		if errors.Is(err, deliver.ErrSecrets) {
+		if errors.As(err, new(*deliver.SecretsError)) {
 			return false, fmt.Errorf("%w: %w", ErrState, err)
 		}
 		if err != nil {

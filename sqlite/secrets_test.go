@@ -54,7 +54,7 @@ func TestSEC14_RotationsAreKept(t *testing.T) {
 				secret := rapid.SampledFrom(pool).Draw(rt, "secret")
 				got, err := s.RotateSecret(t.Context(), "acme", e.ID, secret, overlap)
 				next, wantErr := deliver.RotateSecrets(want, secret, c.read(), overlap)
-				if errors.Is(err, deliver.ErrSecrets) != errors.Is(wantErr, deliver.ErrSecrets) || errors.Is(err, ErrState) != (wantErr != nil) {
+				if errors.As(err, new(*deliver.SecretsError)) != (wantErr != nil) || errors.Is(err, ErrState) != (wantErr != nil) {
 					rt.Fatalf("error %v, want %v", err, wantErr)
 				}
 				if err == nil {

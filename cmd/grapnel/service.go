@@ -23,11 +23,16 @@ var _ httpapi.Service = (*daemon)(nil)
 
 // answered turns the store's errors into those that the API knows.
 func answered(err error) error {
+	if invalid := headersAnswer(err); invalid != nil {
+		return invalid
+	}
 	switch {
 	case errors.Is(err, sqlite.ErrNotFound):
 		return fmt.Errorf("%w (%w)", httpapi.ErrNotFound, err)
 	case errors.Is(err, sqlite.ErrExists):
 		return fmt.Errorf("%w (%w)", httpapi.ErrExists, err)
+	case errors.Is(err, sqlite.ErrRevision):
+		return fmt.Errorf("%w (%w)", httpapi.ErrRevision, err)
 	case errors.Is(err, sqlite.ErrAnswered):
 		return fmt.Errorf("%w (%w)", httpapi.ErrAnswered, err)
 	case errors.Is(err, sqlite.ErrInUse), errors.Is(err, sqlite.ErrState):
@@ -187,7 +192,7 @@ func (d *daemon) AddEndpoint(ctx context.Context, e httpapi.NewEndpoint) (out ht
 	}
 	ep := deliver.Endpoint{
 		Org: e.Org, URL: e.URL, Description: e.Description, EventTypes: e.EventTypes, Workspace: e.Workspace,
-		Secrets: []deliver.Secret{{Secret: secret}}, Timeout: e.Timeout, Retry: e.Retry, Concurrency: e.Concurrency,
+		Secrets: []deliver.Secret{{Secret: secret}}, Headers: e.Headers, Timeout: e.Timeout, Retry: e.Retry, Concurrency: e.Concurrency,
 	}
 	if e.Disabled {
 		ep.DisabledReason = deliver.DisabledManual
@@ -261,6 +266,7 @@ func (d *daemon) ChangeEndpoint(ctx context.Context, org, id string, c httpapi.E
 	change := sqlite.EndpointChange{
 		URL: c.URL, Description: c.Description, Workspace: c.Workspace,
 		Timeout: c.Timeout, Retry: c.Retry, Concurrency: c.Concurrency,
+		Headers: c.Headers, Disabled: c.Disabled, Revision: c.Revision,
 	}
 	next := e
 	if c.URL != nil {
@@ -286,16 +292,7 @@ func (d *daemon) ChangeEndpoint(ctx context.Context, org, id string, c httpapi.E
 	if c.URL != nil {
 		change.URL = &next.URL
 	}
-	if e, err = d.store.SetEndpoint(d.asked(ctx, nil), org, id, change); err != nil {
-		return e, answered(err)
-	}
-	switch {
-	case c.Disabled == nil || *c.Disabled == !e.Enabled():
-	case *c.Disabled:
-		e, err = d.store.DisableEndpoint(d.asked(ctx, nil), org, id, deliver.DisabledManual)
-	default:
-		e, err = d.store.EnableEndpoint(d.asked(ctx, nil), org, id)
-	}
+	e, err = d.store.SetEndpoint(d.asked(ctx, nil), org, id, change)
 	return e, answered(err)
 }
 

@@ -127,7 +127,7 @@ func (a *api) changeAdminWebhook(ctx context.Context, at EndpointPath, b AdminWe
 		disabled := !*b.IsActive
 		u.Disabled = &disabled
 	}
-	e, err := a.changeEndpoint(ctx, &endpointUpdate{at, Write[EndpointUpdate]{Body: u}})
+	e, err := a.changeEndpoint(ctx, &endpointUpdate{EndpointPath: at, Write: Write[EndpointUpdate]{Body: u}})
 	if err != nil {
 		return nil, renamed(err, ourNames...)
 	}

@@ -3,8 +3,11 @@ package httpapi
 import (
 	"context"
 	"net/http"
+	"strconv"
+	"strings"
 	"time"
 
+	"github.com/danielgtaylor/huma/v2"
 	"github.com/grapnel-hooks/grapnel/deliver"
 )
 
@@ -22,6 +25,7 @@ type endpointCreate struct {
 
 type endpointUpdate struct {
 	EndpointPath
+	IfMatch string `header:"If-Match" maxLength:"100" example:"*" doc:"The ETag of what was read: the change is made only if nobody has changed the endpoint since"`
 	Write[EndpointUpdate]
 }
 
@@ -48,15 +52,16 @@ func (a *api) endpoints() {
 			}), nil
 		})
 	handle(a, route{id: "get-endpoint", method: http.MethodGet, path: one, tag: tag, access: access{scope: WebhooksRead, gated: true}, summary: "Show an endpoint"},
-		func(ctx context.Context, in *EndpointPath) (*answer[EndpointBody], error) {
+		func(ctx context.Context, in *EndpointPath) (*endpointAnswer, error) {
 			e, err := a.svc.Endpoint(ctx, in.Org, in.ID)
 			if err != nil {
 				return nil, err
 			}
-			return &answer[EndpointBody]{endpointBody(e)}, nil
+			return endpointAnswered(e), nil
 		})
 	handle(a, route{id: "change-endpoint", method: http.MethodPatch, path: one, tag: tag, access: access{scope: WebhooksManage, gated: true},
-		summary: "Change, enable or disable an endpoint"}, a.changeEndpoint)
+		summary:  "Change, enable or disable an endpoint",
+		describe: func(op *huma.Operation) { op.Errors = append(op.Errors, http.StatusPreconditionFailed) }}, a.changeEndpoint)
 	handle(a, route{id: "remove-endpoint", method: http.MethodDelete, path: one, status: http.StatusNoContent, tag: tag, access: access{scope: WebhooksManage, gated: true},
 		summary: "Remove an endpoint and cancel its pending deliveries"},
 		func(ctx context.Context, in *EndpointPath) (*struct{}, error) {
@@ -68,7 +73,7 @@ func (a *api) addEndpoint(ctx context.Context, in *endpointCreate) (MadeEndpoint
 	b := in.Body
 	e := NewEndpoint{
 		Org: in.Org, URL: b.URL, Description: b.Description.Text, EventTypes: b.EventTypes,
-		Workspace: b.WorkspaceID.Text, Secret: b.Secret, Disabled: b.Disabled,
+		Workspace: b.WorkspaceID.Text, Secret: b.Secret, Headers: headersOf(b.Headers), Disabled: b.Disabled,
 		Timeout: deliver.DefaultTimeout, Retry: deliver.DefaultPolicy, Concurrency: deliver.DefaultConcurrency,
 	}
 	if len(e.EventTypes) == 0 {
@@ -88,7 +93,7 @@ func endpointCreated(m MadeEndpoint) EndpointCreated {
 	return EndpointCreated{endpointBody(m.Endpoint), m.Secret}
 }
 
-func (a *api) changeEndpoint(ctx context.Context, in *endpointUpdate) (*answer[EndpointBody], error) {
+func (a *api) changeEndpoint(ctx context.Context, in *endpointUpdate) (*endpointAnswer, error) {
 	b := in.Body
 	c := EndpointChange{
 		URL: b.URL, Description: b.Description.pointer(), Workspace: b.WorkspaceID.pointer(),
@@ -97,6 +102,16 @@ func (a *api) changeEndpoint(ctx context.Context, in *endpointUpdate) (*answer[E
 	if b.TimeoutMS != nil {
 		d := time.Duration(*b.TimeoutMS) * time.Millisecond
 		c.Timeout = &d
+	}
+	if in.IfMatch != "" && in.IfMatch != "*" {
+		var err error
+		if c.Revision, err = strconv.ParseInt(strings.Trim(in.IfMatch, `"`), 10, 64); err != nil || c.Revision <= 0 {
+			return nil, ErrRevision // no ETag of ours: it matches nothing
+		}
+	}
+	if b.Headers != nil {
+		headers := headersOf(*b.Headers)
+		c.Headers = &headers
 	}
 	if b.Retry != nil {
 		// What the schedule's change leaves out stays as it is, so it must be read first.
@@ -111,7 +126,18 @@ func (a *api) changeEndpoint(ctx context.Context, in *endpointUpdate) (*answer[E
 	if err != nil {
 		return nil, err
 	}
-	return &answer[EndpointBody]{endpointBody(e)}, nil
+	return endpointAnswered(e), nil
+}
+
+// endpointAnswer is an endpoint and the ETag that a change may ask for.
+type endpointAnswer struct {
+	ETag string `header:"ETag"`
+	Body EndpointBody
+}
+
+func endpointAnswered(e deliver.Endpoint) *endpointAnswer {
+	b := endpointBody(e)
+	return &endpointAnswer{ETag: b.etag(), Body: b}
 }
 
 // over is p with the fields that r has.
@@ -139,10 +165,12 @@ func endpointBody(e deliver.Endpoint) EndpointBody {
 	b := EndpointBody{
 		ID: e.ID, Org: e.Org, URL: e.URL, Description: e.Description,
 		EventTypes:  append([]string{}, e.EventTypes...),
+		Headers:     hiddenHeaders(e.Headers),
 		TimeoutMS:   int(e.Timeout / time.Millisecond),
 		Retry:       Retry{Initial: &initial, Multiplier: &e.Retry.Multiplier, MaxInterval: &longest, Attempts: &e.Retry.Attempts},
 		Concurrency: e.Concurrency, Disabled: !e.Enabled(), DisabledReason: e.DisabledReason,
 		FailingSince: optional(e.FailingSince), CreatedAt: utc(e.CreatedAt), UpdatedAt: utc(e.UpdatedAt),
+		revision: e.Revision,
 	}
 	if e.Workspace != "" {
 		b.WorkspaceID = &e.Workspace

@@ -20,6 +20,7 @@ var (
 	ErrExists   = errors.New("exists already")                       // 409
 	ErrState    = errors.New("not possible in its present state")    // 409
 	ErrGated    = errors.New("the plan lacks outgoing_webhooks")     // 402
+	ErrRevision = errors.New("changed meanwhile")                    // 412
 	ErrBusy     = errors.New("too much is waiting; try again later") // 429
 )
 
@@ -47,6 +48,7 @@ type Service interface {
 	Memory
 	Catalogue
 	CursorMoves
+	Secrets
 
 	// Gated reports whether the org's plan lacks outgoing webhooks. It is quick
 	// and touches neither disk nor network.
@@ -139,8 +141,9 @@ type NewEndpoint struct {
 	URL         string
 	Description string
 	EventTypes  []string
-	Workspace   string // "": org-wide
-	Secret      string // whsec_…; "": make one
+	Workspace   string           // "": org-wide
+	Secret      string           // whsec_…; "": make one
+	Headers     []deliver.Header // in any order, not checked
 	Timeout     time.Duration
 	Retry       deliver.Policy
 	Concurrency int
@@ -163,6 +166,8 @@ type EndpointChange struct {
 	Retry                       *deliver.Policy
 	Concurrency                 *int
 	Disabled                    *bool
+	Headers                     *[]deliver.Header // one without a value keeps the value that it has
+	Revision                    int64             // that it is meant for; 0: any. Else it is ErrRevision
 }
 
 // NewEvent is an event to be appended.

@@ -20,7 +20,7 @@ const (
 
 // notYet are fields of the contract that this version does not serve. They are
 // refused like any unknown field, with a word more.
-var notYet = []string{"format", "headers", "rate_limit", "ordered", "redact", "start"}
+var notYet = []string{"format", "rate_limit", "ordered", "redact", "start"}
 
 // Write is the body of a write. Beside what huma checks it refuses what huma
 // lets pass in silence: null for a field that cannot be null, and a field's

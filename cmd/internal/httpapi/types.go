@@ -57,21 +57,33 @@ type Retry struct {
 
 // EndpointBody is an endpoint in an answer.
 type EndpointBody struct {
-	ID             string     `json:"id" example:"ep_01KB2Q3X8V9W0Y1Z2A3B4C5D6E"`
-	Org            string     `json:"org" example:"acme"`
-	URL            string     `json:"url" example:"https://hooks.example/invoices"`
-	Description    string     `json:"description,omitempty" example:"Invoices to the ledger"`
-	EventTypes     []string   `json:"event_types" nullable:"false" example:"[\"invoice.*\"]"`
-	WorkspaceID    *string    `json:"workspace_id" example:"berlin" doc:"null: org-wide"`
-	TimeoutMS      int        `json:"timeout_ms" example:"10000"`
-	Retry          Retry      `json:"retry"`
-	Concurrency    int        `json:"concurrency" example:"8"`
-	Disabled       bool       `json:"disabled"`
-	DisabledReason string     `json:"disabled_reason,omitempty" doc:"manual, gone or failing"`
-	DisabledAt     *time.Time `json:"disabled_at,omitempty"`
-	FailingSince   *time.Time `json:"failing_since,omitempty" doc:"When the present run of failures began"`
-	CreatedAt      time.Time  `json:"created_at"`
-	UpdatedAt      time.Time  `json:"updated_at"`
+	ID             string            `json:"id" example:"ep_01KB2Q3X8V9W0Y1Z2A3B4C5D6E"`
+	Org            string            `json:"org" example:"acme"`
+	URL            string            `json:"url" example:"https://hooks.example/invoices"`
+	Description    string            `json:"description,omitempty" example:"Invoices to the ledger"`
+	EventTypes     []string          `json:"event_types" nullable:"false" example:"[\"invoice.*\"]"`
+	WorkspaceID    *string           `json:"workspace_id" example:"berlin" doc:"null: org-wide"`
+	Headers        map[string]string `json:"headers" nullable:"false" example:"{\"Authorization\":\"[redacted]\"}" doc:"Of the endpoint's own; values are never shown"`
+	TimeoutMS      int               `json:"timeout_ms" example:"10000"`
+	Retry          Retry             `json:"retry"`
+	Concurrency    int               `json:"concurrency" example:"8"`
+	Disabled       bool              `json:"disabled"`
+	DisabledReason string            `json:"disabled_reason,omitempty" doc:"manual, gone or failing"`
+	DisabledAt     *time.Time        `json:"disabled_at,omitempty"`
+	FailingSince   *time.Time        `json:"failing_since,omitempty" doc:"When the present run of failures began"`
+	CreatedAt      time.Time         `json:"created_at"`
+	UpdatedAt      time.Time         `json:"updated_at"`
+
+	revision int64
+}
+
+// etag is the ETag of the endpoint: it changes with what people set, and when
+// the endpoint is disabled.
+func (b EndpointBody) etag() string {
+	if b.revision == 0 { // of an answer that was stored
+		return ""
+	}
+	return fmt.Sprintf("\"%d\"", b.revision)
 }
 
 // EndpointCreated is the answer to POST /orgs/{org}/endpoints, the only one
@@ -83,28 +95,30 @@ type EndpointCreated struct {
 
 // EndpointCreate is the body of POST /orgs/{org}/endpoints.
 type EndpointCreate struct {
-	URL         string    `json:"url" minLength:"1" maxLength:"2048" example:"https://hooks.example/invoices" doc:"Where events are POSTed"`
-	EventTypes  []string  `json:"event_types,omitempty" nullable:"false" minItems:"1" maxItems:"100" example:"[\"invoice.*\"]" doc:"Exact (invoice.paid), a prefix (invoice.*) or every (*), which is the default"`
-	WorkspaceID Clearable `json:"workspace_id,omitzero" example:"berlin" doc:"Only this workspace's events; without it, or null, org-wide"`
-	Description Clearable `json:"description,omitzero" example:"Invoices to the ledger" doc:"For people"`
-	Secret      string    `json:"secret,omitempty" maxLength:"128" doc:"whsec_ and base64 of 24 to 64 bytes; made when left out"`
-	TimeoutMS   *int      `json:"timeout_ms,omitempty" nullable:"false" minimum:"1000" maximum:"30000" example:"10000"`
-	Retry       *Retry    `json:"retry,omitempty"`
-	Concurrency *int      `json:"concurrency,omitempty" nullable:"false" minimum:"1" maximum:"256" example:"8"`
-	Disabled    bool      `json:"disabled,omitempty"`
+	URL         string            `json:"url" minLength:"1" maxLength:"2048" example:"https://hooks.example/invoices" doc:"Where events are POSTed"`
+	EventTypes  []string          `json:"event_types,omitempty" nullable:"false" minItems:"1" maxItems:"100" example:"[\"invoice.*\"]" doc:"Exact (invoice.paid), a prefix (invoice.*) or every (*), which is the default"`
+	WorkspaceID Clearable         `json:"workspace_id,omitzero" example:"berlin" doc:"Only this workspace's events; without it, or null, org-wide"`
+	Description Clearable         `json:"description,omitzero" example:"Invoices to the ledger" doc:"For people"`
+	Secret      string            `json:"secret,omitempty" maxLength:"128" doc:"whsec_ and base64 of 24 to 64 bytes; made when left out"`
+	Headers     map[string]string `json:"headers,omitempty" nullable:"false" maxProperties:"20" example:"{\"Authorization\":\"Bearer of-the-receiver\"}" doc:"Sent with each request, up to 20; kept encrypted and never shown again"`
+	TimeoutMS   *int              `json:"timeout_ms,omitempty" nullable:"false" minimum:"1000" maximum:"30000" example:"10000"`
+	Retry       *Retry            `json:"retry,omitempty"`
+	Concurrency *int              `json:"concurrency,omitempty" nullable:"false" minimum:"1" maximum:"256" example:"8"`
+	Disabled    bool              `json:"disabled,omitempty"`
 }
 
 // EndpointUpdate is the body of PATCH /orgs/{org}/endpoints/{id}: what is left
 // out stays.
 type EndpointUpdate struct {
-	URL         *string   `json:"url,omitempty" nullable:"false" minLength:"1" maxLength:"2048"`
-	EventTypes  *[]string `json:"event_types,omitempty" nullable:"false" minItems:"1" maxItems:"100" example:"[\"invoice.*\",\"refund.*\"]"`
-	WorkspaceID Clearable `json:"workspace_id,omitzero" doc:"null makes it org-wide"`
-	Description Clearable `json:"description,omitzero" example:"Invoices and refunds"`
-	TimeoutMS   *int      `json:"timeout_ms,omitempty" nullable:"false" minimum:"1000" maximum:"30000" example:"5000"`
-	Retry       *Retry    `json:"retry,omitempty"`
-	Concurrency *int      `json:"concurrency,omitempty" nullable:"false" minimum:"1" maximum:"256"`
-	Disabled    *bool     `json:"disabled,omitempty" nullable:"false" example:"false" doc:"false enables it, whatever had disabled it, and resumes its pending deliveries"`
+	URL         *string            `json:"url,omitempty" nullable:"false" minLength:"1" maxLength:"2048"`
+	EventTypes  *[]string          `json:"event_types,omitempty" nullable:"false" minItems:"1" maxItems:"100" example:"[\"invoice.*\",\"refund.*\"]"`
+	WorkspaceID Clearable          `json:"workspace_id,omitzero" doc:"null makes it org-wide"`
+	Description Clearable          `json:"description,omitzero" example:"Invoices and refunds"`
+	Headers     *map[string]string `json:"headers,omitempty" nullable:"false" maxProperties:"20" example:"{\"X-Tenant\":\"seven\"}" doc:"Takes the place of all there are; the value [redacted] keeps the one that the header has. Needed when url moves to another origin"`
+	TimeoutMS   *int               `json:"timeout_ms,omitempty" nullable:"false" minimum:"1000" maximum:"30000" example:"5000"`
+	Retry       *Retry             `json:"retry,omitempty"`
+	Concurrency *int               `json:"concurrency,omitempty" nullable:"false" minimum:"1" maximum:"256"`
+	Disabled    *bool              `json:"disabled,omitempty" nullable:"false" example:"false" doc:"false enables it, whatever had disabled it, and resumes its pending deliveries"`
 }
 
 // EventCreate is one event in the body of POST /orgs/{org}/events.

@@ -36,6 +36,9 @@ var accesses = map[string]access{
 	"DELETE /api/v1/orgs/{org}/endpoints/{id}":    {scope: manage, gated: true, entries: 1},
 	"POST /api/v1/orgs/{org}/endpoints/{id}/test": {scope: manage, gated: true, entries: 1},
 
+	"GET /api/v1/orgs/{org}/endpoints/{id}/secret":         {scope: manage, gated: true, entries: 1},
+	"POST /api/v1/orgs/{org}/endpoints/{id}/rotate-secret": {scope: manage, gated: true, entries: 1},
+
 	"POST /api/v1/orgs/{org}/events":             {scope: write}, // the stream itself says what was appended
 	"GET /api/v1/orgs/{org}/events":              {scope: read, gated: true},
 	"GET /api/v1/orgs/{org}/events/{id}":         {scope: read, gated: true},
@@ -62,6 +65,9 @@ var accesses = map[string]access{
 	"DELETE /api/v1/tokens/{id}":            {scope: admin, operator: true, entries: 1},
 	"GET /api/v1/orgs/{org}/audit":          {scope: admin},
 	"GET /api/v1/audit":                     {scope: admin, operator: true},
+
+	"GET /api/v1/keys":         {scope: admin, operator: true},
+	"POST /api/v1/keys/rotate": {scope: admin, operator: true, entries: 1},
 
 	"POST /api/v1/event-types":          {scope: admin, operator: true, entries: 1},
 	"GET /api/v1/event-types":           {scope: read},

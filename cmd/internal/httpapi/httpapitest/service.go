@@ -38,6 +38,7 @@ type Service struct {
 	events     map[string][]stream.Event // by org, ascending
 	deliveries []booked
 	tokens     map[string]held // by text
+	keys       int             // rotations of the key of the secrets
 	answers    map[string]httpapi.Answered
 	entries    []httpapi.AuditEntry // of the audit, oldest first
 	types      eventTypes
@@ -174,11 +175,15 @@ func (s *Service) AddEndpoint(ctx context.Context, e httpapi.NewEndpoint) (out h
 	if err != nil {
 		return out, &httpapi.Invalid{Field: "secret", Detail: err.Error()}
 	}
+	own, err := headers(nil, &e.Headers, false)
+	if err != nil {
+		return out, err
+	}
 	at := s.tick()
 	row := int64(len(s.endpoints) + 1)
 	made := deliver.Endpoint{
 		Row: row, ID: "ep_" + numbered(at, row), Org: e.Org, URL: e.URL, Description: e.Description, EventTypes: e.EventTypes,
-		Workspace: e.Workspace, Secrets: []deliver.Secret{{Secret: secret}}, Timeout: e.Timeout, Retry: e.Retry,
+		Workspace: e.Workspace, Secrets: []deliver.Secret{{Secret: secret, CreatedAt: at}}, Headers: own, Revision: 1, Timeout: e.Timeout, Retry: e.Retry,
 		Concurrency: e.Concurrency, CreatedAt: at, UpdatedAt: at,
 	}
 	if e.Disabled {
@@ -239,6 +244,13 @@ func (s *Service) ChangeEndpoint(ctx context.Context, org, id string, c httpapi.
 	if err != nil {
 		return e, err
 	}
+	if c.Revision != 0 && c.Revision != e.Revision {
+		return e, httpapi.ErrRevision
+	}
+	if e.Headers, err = headers(e.Headers, c.Headers, c.URL != nil && !deliver.SameOrigin(e.URL, *c.URL)); err != nil {
+		return e, err
+	}
+	e.Revision++
 	e.URL = *cmp.Or(c.URL, &e.URL)
 	e.Description = *cmp.Or(c.Description, &e.Description)
 	e.Workspace = *cmp.Or(c.Workspace, &e.Workspace)
