@@ -77,7 +77,7 @@ func (a *api) acts() {
 			}
 			return &answer[DeliveryBody]{deliveryBody(d)}, nil
 		})
-	handle(a, route{id: "replay-event", method: http.MethodPost, path: org + "/events/{id}/replay", status: http.StatusAccepted, tag: "events", access: manage,
+	handle(a, route{id: "replay-event", method: http.MethodPost, path: org + "/events/{id}/replay", status: http.StatusAccepted, tag: "events", access: manage, bodyless: true,
 		summary: "Send an event again, to every endpoint that had it or to one; next_cursor goes on in the list of deliveries with event_id"},
 		func(ctx context.Context, in *eventReplay) (*answer[List[DeliveryBody]], error) {
 			endpoint := ""

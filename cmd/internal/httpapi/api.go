@@ -99,6 +99,7 @@ type route struct {
 	status   int      // of success
 	maxBody  int64    // 0: 1 MiB
 	creates  bool     // and honours an Idempotency-Key
+	bodyless bool     // its body may be left out
 	flights  *flights // bounds of what is in flight; nil: none
 	describe func(*huma.Operation)
 }
@@ -128,6 +129,11 @@ func handle[I, O any](a *api, r route, f func(context.Context, *I) (*O, error)) 
 	}
 	if r.describe != nil {
 		r.describe(&op)
+	}
+	if r.bodyless {
+		// huma does not know it of a body that is also read raw.
+		op.RequestBody = new(huma.RequestBody)
+		defer func() { op.RequestBody.Required = false }()
 	}
 	huma.Register(a.huma, op, func(ctx context.Context, in *I) (*O, error) {
 		out, err := f(ctx, in)
