@@ -46,6 +46,7 @@ func newHandler(o Options, socket bool) http.Handler {
 	a.tokens()
 	a.auditLog()
 	a.catalogue()
+	a.insight()
 	a.secrets()
 	a.aliases()
 	a.describe()

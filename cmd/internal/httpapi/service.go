@@ -42,6 +42,7 @@ func (e *Invalid) Error() string { return e.Field + ": " + e.Detail }
 // ErrNotFound. Limits are from 1 to 250. The strings and times of arguments are
 // zero when the caller left them out.
 type Service interface {
+	Insight
 	Acts
 	Tokens
 	AuditLog

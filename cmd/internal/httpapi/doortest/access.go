@@ -49,6 +49,9 @@ var accesses = map[string]access{
 	"POST /api/v1/orgs/{org}/deliveries/{id}/retry":  {scope: manage, gated: true, entries: 1},
 	"POST /api/v1/orgs/{org}/deliveries/{id}/cancel": {scope: manage, gated: true, entries: 1},
 
+	"GET /api/v1/orgs/{org}/endpoints/{id}/stats": {scope: read, gated: true},
+	"GET /api/v1/orgs/{org}/events/{id}/explain":  {scope: read, gated: true},
+
 	"GET /api/v1/orgs/{org}/cursor":         {scope: curs},
 	"POST /api/v1/orgs/{org}/cursor/pause":  {scope: move, entries: 1},
 	"POST /api/v1/orgs/{org}/cursor/resume": {scope: move, entries: 1}, // comes after it, in the order of the paths
