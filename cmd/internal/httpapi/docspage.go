@@ -111,6 +111,7 @@ var meanings = map[int]string{
 	http.StatusForbidden:             "The token lacks the scope that is named, or is no operator's.",
 	http.StatusNotFound:              "There is no such thing, or it is another organization's.",
 	http.StatusMethodNotAllowed:      "The path is right, the method is not; Allow names those that are.",
+	http.StatusRequestTimeout:        "The body took too long.",
 	http.StatusConflict:              "It exists already, or its present state does not allow this.",
 	http.StatusPreconditionFailed:    "It was changed since the version that If-Match names.",
 	http.StatusRequestEntityTooLarge: "The body is too large.",

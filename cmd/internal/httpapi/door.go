@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"os"
 	"strings"
 
 	"github.com/danielgtaylor/huma/v2"
@@ -155,6 +156,8 @@ func onceFrom(ctx huma.Context, org string) (*Once, *Problem) {
 	switch {
 	case errors.As(err, &large):
 		return nil, newProblem(http.StatusRequestEntityTooLarge, "the body is too large")
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		return nil, newProblem(http.StatusRequestTimeout, "the body took too long")
 	case err != nil:
 		return nil, newProblem(http.StatusBadRequest, "the body could not be read")
 	}

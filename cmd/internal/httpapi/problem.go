@@ -61,6 +61,7 @@ var kinds = map[int]string{
 	http.StatusPaymentRequired:       "plan-lacks-feature",
 	http.StatusNotFound:              "not-found",
 	http.StatusMethodNotAllowed:      "method-not-allowed",
+	http.StatusRequestTimeout:        "timeout",
 	http.StatusConflict:              "conflict",
 	http.StatusPreconditionFailed:    "precondition-failed",
 	http.StatusRequestEntityTooLarge: "too-large",

@@ -1,6 +1,7 @@
 package httpapi
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"maps"
@@ -15,6 +16,7 @@ import (
 const (
 	unknownField     = "unknown field"
 	unknownParameter = "unknown query parameter"
+	repeatedField    = "is there more than once"
 	maxDepth         = 64 // of arrays and objects inside each other, in a body (SEC-28)
 )
 
@@ -23,8 +25,8 @@ const (
 var notYet = []string{"format", "rate_limit", "ordered", "redact", "start"}
 
 // Write is the body of a write. Beside what huma checks it refuses what huma
-// lets pass in silence: null for a field that cannot be null, and a field's
-// name in other letters.
+// lets pass in silence: null for a field that cannot be null, a field's
+// name in other letters, and a field that is there twice.
 type Write[T any] struct {
 	Body    T
 	RawBody []byte
@@ -42,13 +44,16 @@ func strictly(t reflect.Type, raw []byte, at string) []error {
 	if json.Unmarshal(raw, &object) != nil {
 		return nil
 	}
+	var errs []error
+	for _, name := range repeated(raw) {
+		errs = append(errs, &huma.ErrorDetail{Location: at + "." + name, Message: repeatedField})
+	}
 	known := fieldsOf(t)
 	names := make([]string, 0, len(known))
 	for n := range known {
 		names = append(names, n)
 	}
 	slices.Sort(names)
-	var errs []error
 	for name, value := range object {
 		ft, ok := known[name]
 		where := at + "." + name
@@ -62,6 +67,28 @@ func strictly(t reflect.Type, raw []byte, at string) []error {
 		}
 	}
 	return errs
+}
+
+// repeated are the names that a JSON object has more than once. Readers differ in
+// which one they take (RFC 8259, section 4): what a filter in front of us has let
+// pass should be what we do.
+func repeated(raw []byte) (names []string) {
+	d := json.NewDecoder(bytes.NewReader(raw))
+	d.Token() // the brace; the caller knows that this is an object
+	seen := map[string]bool{}
+	for d.More() {
+		name, err := d.Token()
+		var value json.RawMessage
+		if err != nil || d.Decode(&value) != nil {
+			return names
+		}
+		if text, ok := name.(string); ok && seen[text] {
+			names = append(names, text)
+		} else if ok {
+			seen[text] = true
+		}
+	}
+	return names
 }
 
 func unknown(name string, names []string) string {
