@@ -6,6 +6,8 @@ import (
 	"net/http"
 	"strings"
 	"time"
+
+	"github.com/grapnel-hooks/grapnel/deliver"
 )
 
 // Aliases are paths that integrations of earlier platforms call (contract,
@@ -66,6 +68,18 @@ type Subscribed struct {
 	Secret         string    `json:"secret" example:"whsec_bm90LWEtc2VjcmV0LWJ1dC1hbi1leGFtcGxlLW9mLW9uZQ==" doc:"Signs every request to the endpoint; shown here and never again"`
 }
 
+// RotatedSecret is the answer of POST /portal/webhooks/{id}/rotate-secret.
+type RotatedSecret struct {
+	SubscriptionID    string     `json:"subscription_id" example:"ep_01KB2Q3X8V9W0Y1Z2A3B4C5D6E"`
+	Secret            string     `json:"secret" example:"whsec_bm90LWEtc2VjcmV0LWJ1dC1hbi1leGFtcGxlLW9mLW9uZQ==" doc:"The new one, which signs from now on"`
+	PreviousExpiresAt *time.Time `json:"previous_expires_at" doc:"Until then the older ones sign, too; null: they do not"`
+}
+
+type subscriptionRotate struct {
+	SubscriptionPath
+	Write[SecretRotate]
+}
+
 func (a *api) subscriptions() {
 	handleNew(a, route{id: "subscribe", method: http.MethodPost, path: base + "/portal/webhooks/subscribe", status: http.StatusCreated, tag: aliasTag,
 		access:  access{scope: WebhooksManage, gated: true, tenant: true},
@@ -86,5 +100,21 @@ func (a *api) subscriptions() {
 				SubscriptionID: e.ID, Status: "active", URL: e.URL, EventTypes: e.EventTypes, WorkspaceID: e.WorkspaceID,
 				Description: e.Description, CreatedAt: e.CreatedAt, Secret: m.Secret,
 			}
+		})
+	handleNew(a, route{id: "rotate-subscription-secret", method: http.MethodPost, path: base + "/portal/webhooks/{id}/rotate-secret", status: http.StatusCreated, tag: aliasTag,
+		access: access{scope: WebhooksManage, gated: true, tenant: true}, bodyless: true,
+		summary: "Replace the secret of an endpoint, as rotate-endpoint-secret"},
+		func(ctx context.Context, in *subscriptionRotate) (deliver.Endpoint, error) {
+			return a.rotateSecret(ctx, in.endpoint(ctx), in.Body)
+		},
+		func(e deliver.Endpoint) RotatedSecret {
+			b := secretBody(e)
+			r := RotatedSecret{SubscriptionID: e.ID, Secret: b.Secret}
+			for _, p := range b.Previous {
+				if r.PreviousExpiresAt == nil || p.ExpiresAt.After(*r.PreviousExpiresAt) {
+					r.PreviousExpiresAt = &p.ExpiresAt
+				}
+			}
+			return r
 		})
 }

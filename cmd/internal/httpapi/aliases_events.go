@@ -61,6 +61,18 @@ type logQuery struct {
 	Status       string `query:"status" enum:"pending,delivered,dead,cancelled"`
 }
 
+// IntegrationReplay is the body of POST /integrations/events/{id}/replay.
+type IntegrationReplay struct {
+	SubscriptionID string `json:"subscription_id,omitempty" maxLength:"64" doc:"ep_…: only to this endpoint; without it to every one that had the event"`
+}
+
+type integrationReplay struct {
+	ID string `path:"id" maxLength:"64" doc:"evt_…"`
+	Write[IntegrationReplay]
+}
+
+func (in *integrationReplay) thing() string { return "event " + in.ID }
+
 func (a *api) integrations() {
 	handle(a, route{id: "list-integration-events", method: http.MethodGet, path: base + "/integrations/events", tag: aliasTag,
 		access: access{scope: WebhooksRead, gated: true, tenant: true}, summary: "List the stream's events, as list-events"},
@@ -76,6 +88,16 @@ func (a *api) integrations() {
 	handle(a, route{id: "list-webhook-logs", method: http.MethodGet, path: base + "/integrations/webhooks", tag: aliasTag,
 		access: access{scope: WebhooksRead, gated: true, tenant: true}, summary: "List deliveries with their attempts, as list-deliveries and get-delivery"},
 		a.listLogs)
+	handle(a, route{id: "replay-integration-event", method: http.MethodPost, path: base + "/integrations/events/{id}/replay", status: http.StatusAccepted, tag: aliasTag,
+		access: access{scope: WebhooksManage, gated: true, tenant: true}, bodyless: true,
+		summary: "Send an event again, as replay-event; the answer is the deliveries as list-webhook-logs has them"},
+		func(ctx context.Context, in *integrationReplay) (*answer[List[WebhookLog]], error) {
+			found, err := a.replayEvent(ctx, EventPath{OrgPath: tenant(ctx), ID: in.ID}, in.Body.SubscriptionID)
+			if err != nil {
+				return nil, renamed(err, "endpoint_id", "subscription_id")
+			}
+			return a.logs(ctx, found)
+		})
 }
 
 // relisted is a page in the shape of an alias.
@@ -91,14 +113,19 @@ func integrationEvent(e EventBody) IntegrationEvent {
 }
 
 func (a *api) listLogs(ctx context.Context, in *logQuery) (*answer[List[WebhookLog]], error) {
-	org := tenant(ctx)
 	found, err := a.listDeliveries(ctx, &deliveryQuery{
-		OrgPath: org, Page: in.Page, Endpoint: in.Subscription, Event: in.Event, Type: in.EventType, Status: in.Status,
+		OrgPath: tenant(ctx), Page: in.Page, Endpoint: in.Subscription, Event: in.Event, Type: in.EventType, Status: in.Status,
 		Since: in.Since, Until: in.Until,
 	})
 	if err != nil {
 		return nil, err
 	}
+	return a.logs(ctx, found)
+}
+
+// logs are deliveries with their attempts.
+func (a *api) logs(ctx context.Context, found *answer[List[DeliveryBody]]) (*answer[List[WebhookLog]], error) {
+	org := tenant(ctx)
 	out := relisted(found, webhookLog)
 	for i := range out.Body.Data {
 		l := &out.Body.Data[i]

@@ -18,6 +18,8 @@ import (
 
 const (
 	subscribePath = "/api/v1/portal/webhooks/subscribe"
+	rotatePath    = "/api/v1/portal/webhooks/{ep}/rotate-secret"
+	replayPath    = "/api/v1/integrations/events/{evt}/replay"
 	adminPath     = "/api/admin/webhooks"
 )
 
@@ -51,11 +53,21 @@ func TestAliases(t *testing.T) {
 		{"subscribe-both", "POST", subscribePath, `{"url":"https://mes.example/in","events":["a"],"event_types":["b"]}`},
 		{"subscribe-bad", "POST", subscribePath, `{"url":"http://mes.example/in"}`},
 		{"subscribe-unknown", "POST", subscribePath, `{"url":"https://mes.example/in","event":"a"}`},
+		{"rotate", "POST", rotatePath, ""},
+		{"rotate-given", "POST", rotatePath, `{"secret":"whsec_bmV3LXNlY3JldC1vZi10aGUtc2hvcC1mbG9vci4uLi4=","overlap":"1h"}`},
+		{"rotate-leaked", "POST", rotatePath, `{"overlap":"0s"}`},
+		{"rotate-long", "POST", rotatePath, `{"overlap":"169h"}`},
+		{"rotate-missing", "POST", "/api/v1/portal/webhooks/ep_x/rotate-secret", ""},
 		{"integration-events", "GET", "/api/v1/integrations/events", ""},
 		{"integration-events-page", "GET", "/api/v1/integrations/events?limit=1&event_type=invoice.paid", ""},
 		{"webhook-logs", "GET", "/api/v1/integrations/webhooks", ""},
 		{"webhook-logs-page", "GET", "/api/v1/integrations/webhooks?limit=1&status=dead&subscription_id={ep}&event_id={evt}", ""},
 		{"webhook-logs-bad", "GET", "/api/v1/integrations/webhooks?status=lost&page=2", ""},
+		{"replay", "POST", replayPath, ""},
+		{"replay-one", "POST", replayPath, `{"subscription_id":"{ep}"}`},
+		{"replay-nobody", "POST", replayPath, `{"subscription_id":"ep_x"}`},
+		{"replay-unknown", "POST", replayPath, `{"endpoint_id":"{ep}"}`},
+		{"replay-missing", "POST", "/api/v1/integrations/events/evt_x/replay", ""},
 		{"admin-add", "POST", adminPath, hook},
 		{"admin-add-bad", "POST", adminPath, `{"name":"PSA","url":"http://psa.example/in","events":["a"]}`},
 		{"admin-add-no-events", "POST", adminPath, `{"name":"PSA","url":"https://psa.example/in","events":[]}`},
@@ -73,8 +85,8 @@ func TestAliases(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			s := world(t)
-			path := names(t, s).Replace(c.path)
-			golden(t, "aliases/"+c.name+".txt", exchange(t, public(s), token(t, s, "acme", httpapi.WebhooksManage).Text, c.method, path, c.body))
+			known := names(t, s)
+			golden(t, "aliases/"+c.name+".txt", exchange(t, public(s), token(t, s, "acme", httpapi.WebhooksManage).Text, c.method, known.Replace(c.path), known.Replace(c.body)))
 		})
 	}
 }
@@ -85,8 +97,10 @@ var aliasRoutes = []struct {
 	scope              httpapi.Scope
 }{
 	{"POST", subscribePath, `{"url":"https://mes.example/in"}`, httpapi.WebhooksManage},
+	{"POST", rotatePath, "", httpapi.WebhooksManage},
 	{"GET", "/api/v1/integrations/events", "", httpapi.WebhooksRead},
 	{"GET", "/api/v1/integrations/webhooks", "", httpapi.WebhooksRead},
+	{"POST", replayPath, "", httpapi.WebhooksManage},
 	{"POST", adminPath, `{"url":"https://psa.example/in","events":["*"]}`, httpapi.WebhooksManage},
 	{"GET", adminPath, "", httpapi.WebhooksRead},
 	{"GET", adminPath + "/{ep}", "", httpapi.WebhooksRead},
@@ -136,7 +150,7 @@ func TestAliasesTakeTheTokensOrg(t *testing.T) {
 				}
 			}
 			got := ask(t, h, r.method, path, r.body, "Authorization", "Bearer "+token(t, s, "beta", httpapi.Admin).Text)
-			if strings.Contains(r.path, "{ep}") && !strings.HasPrefix(got, "404\n") || strings.Contains(got, "hooks.example") {
+			if strings.Contains(r.path, "{") && !strings.HasPrefix(got, "404\n") || strings.Contains(got, "hooks.example") {
 				t.Errorf("another organization's token got %s", got)
 			}
 			if got := ask(t, h, r.method, path, r.body, "Authorization", "Bearer "+token(t, s, "acme", r.scope).Text); !strings.HasPrefix(got, "20") {
@@ -157,6 +171,8 @@ func TestAliasesAreAudited(t *testing.T) {
 	}
 	for _, r := range [][3]string{
 		{"POST", subscribePath, `{"url":"https://mes.example/in"}`},
+		{"POST", names(t, s).Replace(rotatePath), ""},
+		{"POST", names(t, s).Replace(replayPath), ""},
 		{"PATCH", path, `{"name":"x"}`},
 		{"DELETE", path, ""},
 	} {
@@ -173,7 +189,7 @@ func TestAliasesAreAudited(t *testing.T) {
 		}
 		got = append(got, e.Action)
 	}
-	if want := "[endpoint.remove endpoint.change endpoint.add]"; fmt.Sprint(got) != want {
+	if want := "[endpoint.remove endpoint.change event.replay secret.rotate endpoint.add]"; fmt.Sprint(got) != want {
 		t.Errorf("got %v, want %s", got, want)
 	}
 }
