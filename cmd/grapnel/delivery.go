@@ -14,9 +14,9 @@ import (
 )
 
 func (a *app) deliveryCommand() *cobra.Command {
-	return family("delivery", "Look at deliveries and retry them", `  grapnel delivery list acme --status dead
+	return family("delivery", "Look at deliveries, retry and cancel them", `  grapnel delivery list acme --status dead
   grapnel delivery retry acme --status dead --all`,
-		a.deliveryList(), a.deliveryShow(), a.deliveryRetry())
+		a.deliveryList(), a.deliveryShow(), a.deliveryRetry(), a.deliveryCancel())
 }
 
 func (a *app) deliveryList() *cobra.Command {
@@ -118,17 +118,23 @@ func (a *app) printDelivery(d httpapi.DeliveryDetail) {
 	}
 	t.print(a.out, a.ink())
 	last := d.Attempts[len(d.Attempts)-1]
-	if len(last.ResponseHeaders) == 0 && last.ResponseBody == "" {
+	a.printAnswer("\nThe last answer:\n", last)
+}
+
+// printAnswer shows what a receiver answered, under a title; nothing when no
+// answer came.
+func (a *app) printAnswer(title string, at httpapi.AttemptBody) {
+	if len(at.ResponseHeaders) == 0 && at.ResponseBody == "" {
 		return
 	}
-	a.printf("\nThe last answer:\n")
-	for _, name := range slices.Sorted(maps.Keys(last.ResponseHeaders)) {
-		a.printf("  %s: %s\n", name, last.ResponseHeaders[name])
+	a.printf("%s", title)
+	for _, name := range slices.Sorted(maps.Keys(at.ResponseHeaders)) {
+		a.printf("  %s: %s\n", name, oneLine(at.ResponseHeaders[name]))
 	}
-	if last.ResponseBody != "" {
-		a.printf("\n%s\n", printable(last.ResponseBody))
+	if at.ResponseBody != "" {
+		a.printf("\n%s\n", printable(at.ResponseBody))
 	}
-	if last.ResponseTruncated {
+	if at.ResponseTruncated {
 		a.printf("%s\n", a.ink().faint("(there was more)"))
 	}
 }
@@ -184,7 +190,9 @@ func (a *app) deliveryRetry() *cobra.Command {
 			case all:
 				return a.retryAll(c.Context(), args[0], q, most)
 			}
-			return a.retry(c.Context(), args[0], args[1:])
+			return a.eachDelivery(args[1:], " again", func(id string) (httpapi.DeliveryBody, error) {
+				return a.client().RetryDelivery(c.Context(), args[0], id)
+			})
 		},
 	}
 	deliveryFilter(c, &q)
@@ -193,18 +201,18 @@ func (a *app) deliveryRetry() *cobra.Command {
 	return c
 }
 
-// retry retries the named deliveries and stops at the first that it cannot.
-func (a *app) retry(ctx context.Context, org string, ids []string) error {
-	client := a.client()
+// eachDelivery changes the named deliveries and stops at the first that it
+// cannot. What is said of each ends with the text.
+func (a *app) eachDelivery(ids []string, end string, change func(id string) (httpapi.DeliveryBody, error)) error {
 	done := []httpapi.DeliveryBody{}
 	for _, id := range ids {
-		d, err := client.RetryDelivery(ctx, org, id)
+		d, err := change(id)
 		if err != nil {
 			return fmt.Errorf("%s: %w", id, err)
 		}
 		done = append(done, d)
 		if !a.json {
-			a.printf("Delivery %s is %s again\n", d.ID, a.ink().state(d.Status))
+			a.printf("Delivery %s is %s%s\n", d.ID, a.ink().state(deliveryState(d)), end)
 		}
 	}
 	return a.show(httpapi.List[httpapi.DeliveryBody]{Data: done}, func() {})

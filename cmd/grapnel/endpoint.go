@@ -4,7 +4,9 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"maps"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -17,6 +19,7 @@ func (a *app) endpointCommand() *cobra.Command {
 	return family("endpoint", "Manage endpoints", `  grapnel endpoint add acme https://hooks.example/grapnel --type 'invoice.*'
   grapnel endpoint list acme`,
 		a.endpointAdd(), a.endpointList(), a.endpointShow(), a.endpointStats(), a.endpointSet(), a.endpointRemove(),
+		a.endpointTest(), a.endpointSecret(), a.endpointRotate(),
 		a.endpointSwitch("enable", "Enable an endpoint and resume its pending deliveries", false),
 		a.endpointSwitch("disable", "Disable an endpoint; its deliveries wait", true))
 }
@@ -43,8 +46,12 @@ func (a *app) endpointAdd() *cobra.Command {
 		if err != nil {
 			return fmt.Errorf("--secret: %w", err)
 		}
+		headers, err := e.readHeaders(a.value)
+		if err != nil {
+			return err
+		}
 		made, err := a.client().AddEndpoint(c.Context(), args[0], httpapi.EndpointCreate{
-			URL: args[1], EventTypes: e.types, Secret: strings.TrimSpace(text), Disabled: disabled,
+			URL: args[1], EventTypes: e.types, Headers: headers, Secret: strings.TrimSpace(text), Disabled: disabled,
 			WorkspaceID: e.clearable("workspace", e.workspace), Description: e.clearable("description", e.description),
 			TimeoutMS: e.timeoutMS(), Concurrency: e.parallel(), Retry: e.retry(),
 		})
@@ -163,6 +170,7 @@ func (a *app) printEndpoint(e httpapi.EndpointBody) {
 	f.add("url", e.URL)
 	f.add("description", e.Description)
 	f.add("gets", subscribed(e))
+	f.add("headers", strings.Join(slices.Sorted(maps.Keys(e.Headers)), ", "))
 	f.add("state", endpointState(e))
 	f.add("disabled at", momentOf(e.DisabledAt))
 	f.add("failing since", momentOf(e.FailingSince))

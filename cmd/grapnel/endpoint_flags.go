@@ -1,6 +1,9 @@
 package main
 
 import (
+	"errors"
+	"fmt"
+	"strings"
 	"time"
 
 	"github.com/grapnel-hooks/grapnel/cmd/internal/httpapi"
@@ -18,6 +21,7 @@ type endpointFlags struct {
 	timeout, retryInitial, retryLimit time.Duration
 	multiplier                        float64
 	attempts, concurrency             int
+	headers                           []string
 }
 
 // define adds the flags. Their help shows the defaults of a new endpoint when
@@ -27,13 +31,15 @@ func (e *endpointFlags) define(f *pflag.FlagSet, fresh bool) {
 	var timeout time.Duration
 	var concurrency int
 	var retry deliver.Policy
-	byDefault := ""
+	byDefault, inPlace := "", "; takes the place of all there are, '' drops them, the value [redacted] keeps what a header has"
 	if fresh {
-		timeout, concurrency, retry, byDefault = deliver.DefaultTimeout, deliver.DefaultConcurrency, deliver.DefaultPolicy, "; default '*'"
+		timeout, concurrency, retry = deliver.DefaultTimeout, deliver.DefaultConcurrency, deliver.DefaultPolicy
+		byDefault, inPlace = "; default '*'", ""
 	}
 	f.StringArrayVar(&e.types, "type", nil, "event `type`: exact, a prefix such as 'invoice.*', or '*' (repeatable"+byDefault+")")
 	f.StringVar(&e.workspace, "workspace", "", "only this workspace's events; '' for an org-wide endpoint")
 	f.StringVar(&e.description, "description", "", "`text` for people")
+	f.StringArrayVar(&e.headers, "header", nil, "`'Name: value'` that each request has; @file or - for lines of them, which keeps values out of ps (repeatable"+inPlace+")")
 	f.DurationVar(&e.timeout, "timeout", timeout, "of an attempt, everything included: 1s to 30s")
 	f.IntVar(&e.concurrency, "concurrency", concurrency, "attempts at the same time: 1 to 256")
 	f.DurationVar(&e.retryInitial, "retry-initial", retry.Initial, "delay after the first failure")
@@ -82,4 +88,29 @@ func (e *endpointFlags) retry() *httpapi.Retry {
 // clearable is a text that ” clears, when the flag was given.
 func (e *endpointFlags) clearable(flag, text string) httpapi.Clearable {
 	return httpapi.Clearable{Given: e.said(flag), Text: text}
+}
+
+// readHeaders are the headers that the flags name, by name. Errors do not hold values.
+func (e *endpointFlags) readHeaders(value func(string) (string, error)) (map[string]string, error) {
+	headers := map[string]string{}
+	for _, given := range e.headers {
+		lines, err := value(given)
+		if err != nil {
+			return nil, fmt.Errorf("--header: %w", err)
+		}
+		for line := range strings.Lines(lines) {
+			if line = strings.TrimSpace(line); line == "" {
+				continue
+			}
+			name, text, ok := strings.Cut(line, ":")
+			if name = strings.TrimSpace(name); !ok || name == "" {
+				return nil, &usageError{errors.New("--header: want 'Name: value'")}
+			}
+			if _, twice := headers[name]; twice {
+				return nil, &usageError{fmt.Errorf("--header: %s is there twice", name)}
+			}
+			headers[name] = strings.TrimSpace(text)
+		}
+	}
+	return headers, nil
 }

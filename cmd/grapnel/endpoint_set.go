@@ -37,6 +37,13 @@ func (a *app) endpointSet() *cobra.Command {
 		if e.said("new-url") {
 			in.URL = &url
 		}
+		if e.said("header") {
+			headers, err := e.readHeaders(a.value)
+			if err != nil {
+				return err
+			}
+			in.Headers = &headers
+		}
 		changed, err := a.client().ChangeEndpoint(c.Context(), args[0], args[1], in)
 		if err != nil {
 			return err

@@ -14,9 +14,9 @@ import (
 )
 
 func (a *app) eventCommand() *cobra.Command {
-	return family("event", "Append and look at events", `  grapnel event append acme invoice.paid '{"invoice":"in_1"}' --key in_1-paid
+	return family("event", "Append, look at and replay events", `  grapnel event append acme invoice.paid '{"invoice":"in_1"}' --key in_1-paid
   grapnel event list acme --type 'invoice.*'`,
-		a.eventAppend(), a.eventList(), a.eventShow(), a.eventExplain())
+		a.eventAppend(), a.eventList(), a.eventShow(), a.eventExplain(), a.eventReplay())
 }
 
 func (a *app) eventAppend() *cobra.Command {
