@@ -67,8 +67,8 @@ type Options struct {
 	Keys    []seal.Key
 	// Failpoint is called with the name of each durable step just before or
 	// after it: commit.before, commit.after, record.before, record.after,
-	// retention.step, seal.step, sweep.step, migrate.step, keyring.written,
-	// keyring.dropped, reseal.step. Nil in production.
+	// retention.step, seal.step, sweep.step, replay.step, migrate.step,
+	// keyring.written, keyring.dropped, reseal.step. Nil in production.
 	Failpoint func(name string)
 
 	// For tests.

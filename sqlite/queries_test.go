@@ -98,6 +98,20 @@ func exercise(t *testing.T) (s *Store, read, written []string) {
 	must(nil, s.CancelDelivery(ctx, "acme", dead))
 	must(s.ReplayEvent(ctx, "acme", w.id(3), ""))
 	must(s.ReplayEvent(ctx, "acme", w.id(3), list[0].ID))
+	for _, state := range []deliver.State{deliver.Dead, deliver.Cancelled, deliver.Delivered} {
+		f := ReplayFilter{State: state, Since: c.read().Add(-time.Hour)}
+		must(s.CountReplay(ctx, "acme", list[0].ID, f, Readable{}))
+		r, err := s.StartReplay(ctx, "acme", list[0].ID, f, 100)
+		must(nil, err)
+		must(s.ListReplays(ctx, "acme", "", 10))
+		must(s.RunningReplays(ctx))
+		must(s.PauseReplay(ctx, "acme", r.ID))
+		must(s.ResumeReplay(ctx, "acme", r.ID))
+		for err == nil && !r.State.Finished() {
+			r, err = s.StepReplay(ctx, r, Readable{}, 10)
+		}
+		must(nil, err)
+	}
 	must(s.DisableEndpoint(ctx, "acme", list[0].ID, "manual"))
 	must(s.EnableEndpoint(ctx, "acme", list[0].ID))
 	audit, err := s.Audit(ctx, "acme")
@@ -111,6 +125,7 @@ func exercise(t *testing.T) (s *Store, read, written []string) {
 	must(nil, audit.Close())
 	c.add(100 * day)
 	must(s.Retain(ctx, RetainOptions{FinishedBefore: c.read(), DeadBefore: c.read()}))
+	must(s.CountReplay(ctx, "acme", list[0].ID, ReplayFilter{State: deliver.Delivered}, Readable{})) // where retention has been
 	for _, e := range list {
 		must(nil, s.RemoveEndpoint(ctx, "acme", e.ID))
 	}
@@ -149,7 +164,7 @@ func TestNoStatementScansHistory(t *testing.T) {
 			t.Errorf("%s: %v", query, err)
 		}
 		for _, line := range plan {
-			for _, table := range []string{"events", "deliveries", "attempts", "payloads", "key_chunks", "rejected", "segments", "audit", "endpoint_slots", "e", "d", "a"} {
+			for _, table := range []string{"events", "deliveries", "attempts", "payloads", "key_chunks", "rejected", "segments", "audit", "endpoint_slots", "replays", "e", "d", "a"} {
 				if (line == "SCAN "+table || strings.HasPrefix(line, "SCAN "+table+" ")) &&
 					!(slices.Contains(bounded, line) && strings.Contains(query, "INDEXED BY")) && !strings.Contains(query, "ORDER BY id LIMIT ?") {
 					t.Errorf("%s\nof %s", line, space.ReplaceAllString(query, " "))
@@ -220,15 +235,17 @@ func arguments(s *Store, query string) (n int) {
 func TestEveryReadingNamesTheOrg(t *testing.T) {
 	_, read, _ := exercise(t)
 	daemons := []string{
-		"FROM deliveries INDEXED BY deliveries_pending", // lanes, counts of all orgs
-		"FROM json_each(?) j JOIN payloads",             // Payloads: by numbers the books gave to lanes
-		"SELECT org, count(*)",                          // the counts themselves
-		"SELECT id FROM events WHERE id BETWEEN",        // retention
-		"FROM attempts WHERE event=? AND endpoint=?",    // after the delivery was found in the org
-		"FROM events WHERE id>=? ORDER BY id LIMIT 1",   // lists: where a time lies among all events
-		"(SELECT min(id) FROM events)",                  // the same
-		"FROM json_each(?) j CROSS JOIN",                // the audit: looks for what belongs to others
-		"FROM endpoints WHERE removed_at IS NOT NULL",   // sweeping
+		"FROM deliveries INDEXED BY deliveries_pending",        // lanes, counts of all orgs
+		"FROM json_each(?) j JOIN payloads",                    // Payloads: by numbers the books gave to lanes
+		"SELECT org, count(*)",                                 // the counts themselves
+		"SELECT id FROM events WHERE id BETWEEN",               // retention
+		"FROM attempts WHERE event=? AND endpoint=?",           // after the delivery was found in the org
+		"FROM events WHERE id>=? ORDER BY id LIMIT 1",          // lists: where a time lies among all events
+		"(SELECT min(id) FROM events)",                         // the same
+		"FROM events WHERE id>? AND id<=? ORDER BY id LIMIT 1", // replays: what retention has left
+		"FROM replays r INDEXED BY replays_open",               // the daemon carries on those of all orgs
+		"FROM json_each(?) j CROSS JOIN",                       // the audit: looks for what belongs to others
+		"FROM endpoints WHERE removed_at IS NOT NULL",          // sweeping
 	}
 	tables := regexp.MustCompile(`\b(FROM|JOIN) (deliveries|events|attempts|payloads|endpoints|subscriptions|rejected|gaps|gated|cursors)\b`)
 	named := regexp.MustCompile(`\borg\s*=\s*\?`)

@@ -85,12 +85,15 @@ func (r *retention) run(ctx context.Context) error {
 	return r.dropRuns(ctx)
 }
 
-// retainOthers removes old answers, audit entries and secrets that have ended,
-// which are not counted.
+// retainOthers removes old answers, audit entries, secrets that have ended and replays that
+// were finished, which are not counted.
 func (t *txn) retainOthers(r *retention) (Removed, bool, error) {
 	n, err := t.retainAnswers(r.step)
 	if err == nil {
 		_, err = t.dropSecrets(r.step)
+	}
+	if err == nil {
+		_, err = t.retainReplays(r.step)
 	}
 	return Removed{}, n >= int64(r.step), err
 }

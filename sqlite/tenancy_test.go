@@ -34,6 +34,10 @@ func TestOtherOrgsThingsAreNotFound(t *testing.T) {
 		t.Fatalf("%d deliveries", len(ds))
 	}
 
+	replay, err := s.StartReplay(ctx, "acme", id, ReplayFilter{State: deliver.Dead}, 100)
+	if err != nil {
+		t.Fatal(err)
+	}
 	calls := map[string]func() error{
 		"GetEndpoint": func() error { _, err := s.GetEndpoint(ctx, "b", id); return err },
 		"SetEndpoint": func() error {
@@ -47,7 +51,19 @@ func TestOtherOrgsThingsAreNotFound(t *testing.T) {
 		"RetryDelivery":   func() error { _, err := s.RetryDelivery(ctx, "b", key); return err },
 		"CancelDelivery":  func() error { return s.CancelDelivery(ctx, "b", key) },
 		"ReplayEvent":     func() error { _, err := s.ReplayEvent(ctx, "b", a.id(1), ""); return err },
-		"GetEvent":        func() error { _, err := s.GetEvent(ctx, "b", a.id(1)); return err },
+		"StartReplay": func() error {
+			_, err := s.StartReplay(ctx, "b", id, ReplayFilter{State: deliver.Dead}, 100)
+			return err
+		},
+		"CountReplay": func() error {
+			_, err := s.CountReplay(ctx, "b", id, ReplayFilter{State: deliver.Dead}, Readable{})
+			return err
+		},
+		"GetReplay":    func() error { _, err := s.GetReplay(ctx, "b", replay.ID); return err },
+		"PauseReplay":  func() error { _, err := s.PauseReplay(ctx, "b", replay.ID); return err },
+		"ResumeReplay": func() error { _, err := s.ResumeReplay(ctx, "b", replay.ID); return err },
+		"CancelReplay": func() error { _, err := s.CancelReplay(ctx, "b", replay.ID); return err },
+		"GetEvent":     func() error { _, err := s.GetEvent(ctx, "b", a.id(1)); return err },
 		"by endpoint": func() error {
 			_, _, err := s.ListDeliveries(ctx, "b", Filter{Endpoint: id}, 10, deliver.Key{})
 			return err
@@ -71,6 +87,9 @@ func TestOtherOrgsThingsAreNotFound(t *testing.T) {
 				}
 			}
 		}
+	}
+	if list, err := s.ListReplays(ctx, "b", "", 10); err != nil || len(list) > 0 {
+		t.Errorf("replays: %+v, %v", list, err)
 	}
 	if list, err := s.ListRejected(ctx, "b", Place{}, 10); err != nil || len(list) > 0 {
 		t.Errorf("rejected: %+v, %v", list, err)

@@ -70,3 +70,31 @@ CREATE TABLE endpoint_slots(
   latencies BLOB    NOT NULL,             -- deliver.Latencies
   PRIMARY KEY(slot, endpoint)
 ) WITHOUT ROWID;
+
+-- Jobs that send again what matches, each for one endpoint.
+CREATE TABLE replays(
+  id          INTEGER PRIMARY KEY,
+  ulid        TEXT    NOT NULL UNIQUE,    -- rpl_…
+  org         INTEGER NOT NULL,
+  endpoint    INTEGER NOT NULL,
+  state       INTEGER NOT NULL,           -- ReplayState
+  status      INTEGER NOT NULL,           -- deliver.State of what is sent again
+  types       TEXT    NOT NULL,           -- JSON array; []: any
+  since       INTEGER NOT NULL,           -- ms; 0: from the first event on
+  until       INTEGER NOT NULL,           -- ms; 0: up to the last one
+  rate        INTEGER NOT NULL,           -- deliveries/s
+  place       INTEGER NOT NULL,           -- events up to here were looked at
+  last        INTEGER NOT NULL,           -- and up to here are to be
+  matched     INTEGER NOT NULL DEFAULT 0,
+  replayed    INTEGER NOT NULL DEFAULT 0,
+  skipped     INTEGER NOT NULL DEFAULT 0, -- had left their state meanwhile
+  lost        INTEGER NOT NULL DEFAULT 0, -- nobody has their payload any more
+  why         TEXT    NOT NULL DEFAULT '', -- it ended before its end
+  actor       TEXT    NOT NULL,
+  created_at  INTEGER NOT NULL,           -- ms
+  updated_at  INTEGER NOT NULL,           -- ms
+  finished_at INTEGER NOT NULL DEFAULT 0  -- ms; 0: it is not
+);
+CREATE INDEX replays_org      ON replays(org, ulid);
+CREATE INDEX replays_open     ON replays(org, endpoint) WHERE state < 2;
+CREATE INDEX replays_finished ON replays(finished_at) WHERE state >= 2;
