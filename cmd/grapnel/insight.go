@@ -64,11 +64,11 @@ func (a *app) explained(org string, x *httpapi.ExplainBody) {
 
 func (a *app) endpointStats() *cobra.Command {
 	return &cobra.Command{
-		Use:     "stats ORG ENDPOINT",
-		Short:   "Show how an endpoint fares: what waits, success rate and latency",
+		Use:   "stats ORG ENDPOINT",
+		Short: "Show how an endpoint fares: what waits, success rate and latency",
 		Example: `  grapnel endpoint stats acme ep_01KB2Q3X8V9W0Y1Z2A3B4C5D6E
   grapnel endpoint stats acme ep_01KB2Q3X8V9W0Y1Z2A3B4C5D6E --json`,
-		Args:    cobra.ExactArgs(2),
+		Args: cobra.ExactArgs(2),
 		RunE: func(c *cobra.Command, args []string) error {
 			st, err := a.client().EndpointStats(c.Context(), args[0], args[1])
 			if err != nil {
