@@ -110,18 +110,21 @@ func TestSEC13_FilesHoldNoSecrets(t *testing.T) {
 
 func TestSEC12_SwappedRowsDoNotOpen(t *testing.T) {
 	for name, swap := range map[string]string{
-		"two secrets":                  "UPDATE secrets SET sealed = (SELECT sealed FROM secrets o WHERE o.id = 3 - secrets.id) WHERE id IN (1, 2)",
-		"secrets of two endpoints":     "UPDATE secrets SET endpoint = 3 - endpoint",
-		"secrets of two organizations": "UPDATE secrets SET org = 3 - org",
-		"headers of two endpoints":     "UPDATE endpoints SET headers = (SELECT headers FROM endpoints o WHERE o.id = 3 - endpoints.id)",
-		"a secret as headers":          "UPDATE endpoints SET headers = (SELECT sealed FROM secrets LIMIT 1)",
-		"a changed byte":               "UPDATE secrets SET sealed = substr(sealed, 1, 30) || x'00' || substr(sealed, 32)",
+		"two secrets of an endpoint":                "UPDATE secrets SET sealed = (SELECT sealed FROM secrets o WHERE o.id = 3 - secrets.id) WHERE id IN (1, 2)",
+		"secrets of endpoints of two organizations": "UPDATE secrets SET endpoint = 3 - endpoint WHERE endpoint IN (1, 2)",
+		"secrets of two endpoints of one":           "UPDATE secrets SET endpoint = 4 - endpoint WHERE endpoint IN (1, 3)",
+		"secrets of two organizations":              "UPDATE secrets SET org = 3 - org",
+		"headers of two organizations":              "UPDATE endpoints SET headers = (SELECT headers FROM endpoints o WHERE o.id = 3 - endpoints.id) WHERE id IN (1, 2)",
+		"headers of two endpoints":                  "UPDATE endpoints SET headers = (SELECT headers FROM endpoints o WHERE o.id = 4 - endpoints.id) WHERE id IN (1, 3)",
+		"a secret as headers":                       "UPDATE endpoints SET headers = (SELECT sealed FROM secrets LIMIT 1)",
+		"a changed byte":                            "UPDATE secrets SET sealed = substr(sealed, 1, 30) || x'00' || substr(sealed, 32)",
 	} {
 		t.Run(name, func(t *testing.T) {
 			dir := t.TempDir()
 			s := open(t, Options{Dir: dir})
-			for _, org := range []string{"acme", "clinic"} {
-				newWalker(t, s, org, 0)
+			newWalker(t, s, "acme", 0)
+			newWalker(t, s, "clinic", 0)
+			for _, org := range []string{"acme", "clinic", "acme"} { // rows 1, 2 and 3
 				addSealed(t, s, org)
 			}
 			shut(t, s)
