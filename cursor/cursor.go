@@ -13,7 +13,8 @@
 //
 // # Invariants
 //
-//   - A Position moves forward only, except into a new incarnation.
+//   - A Position moves forward only, except into a new incarnation, or when
+//     somebody moves it back to have a part of the stream read again.
 //   - Sequences that the stream no longer had when the cursor came are in
 //     [Batch.Gaps]; holes between messages that are there are normal (a message
 //     can be deleted by itself) and are not gaps.
@@ -69,6 +70,10 @@ type Batch struct {
 	Messages []stream.Message // ascending, all in To's incarnation
 	Last     stream.Seq       // the newest sequence of the stream that this read knows of
 	More     bool             // there is more to read right now
+	// Again: the position was moved back, and all of the batch lies at or before
+	// the furthest place that it had been at (see Options.Furthest). What is in
+	// Gaps then was there once, and was read.
+	Again bool
 }
 
 // Empty reports whether committing the batch would change nothing.

@@ -24,6 +24,10 @@ type Options struct {
 	// only while nothing can have happened to the stream, so ask for it at
 	// start, after each reconnect, and from time to time.
 	Verify bool
+	// Furthest is how far the stream was read before the position was moved
+	// back, in the same incarnation; the zero Position, or one that is not
+	// ahead, when it was not.
+	Furthest Position
 }
 
 // Next reads the batch that follows the position. It stores nothing: the caller
@@ -59,7 +63,15 @@ type Options struct {
 // books finds them.
 //
 // Errors wrap [stream.ErrNoStream] and [stream.ErrUnavailable] as log's do.
+//
+// A position that was moved back has less to be recognised by than the furthest
+// place: a stream rolled back to somewhere between the two looks as it should
+// from the position. Therefore both are compared with the stream, and a batch
+// never reaches over the furthest place: it is read again, or it is new.
 func Next(ctx context.Context, log Log, at Position, o Options) (Batch, error) {
+	if far := o.Furthest; far.Incarnation == at.Incarnation && far.Seq > at.Seq {
+		return again(ctx, log, at, o)
+	}
 	r := reading{log: log, from: at, max: o.Max}
 	if r.max <= 0 {
 		r.max = DefaultMax
@@ -81,6 +93,43 @@ func Next(ctx context.Context, log Log, at Position, o Options) (Batch, error) {
 	}
 	return Batch{}, fmt.Errorf("read %s after %d: the stream was replaced %d times meanwhile: %w",
 		at.Stream, at.Seq, tries, stream.ErrUnavailable)
+}
+
+// again is Next for a position that is behind the furthest one.
+func again(ctx context.Context, log Log, at Position, o Options) (Batch, error) {
+	far := o.Furthest
+	b, err := Next(ctx, log, at, Options{Max: o.Max, Verify: o.Verify})
+	if err != nil {
+		return b, err
+	}
+	if o.Verify || b.Change != Same {
+		ahead, err := Next(ctx, log, far, Options{Max: o.Max, Verify: true})
+		if err != nil || ahead.Change != Same {
+			ahead.From = at
+			return ahead, err
+		}
+	}
+	if b.Change != Same {
+		return b, nil
+	}
+	return b.upTo(far), nil
+}
+
+// upTo is the part of the batch that was read again.
+func (b Batch) upTo(far Position) Batch {
+	b.Again = true
+	if b.To.Seq <= far.Seq {
+		return b
+	}
+	n := len(b.Messages)
+	for n > 0 && b.Messages[n-1].Seq > far.Seq {
+		n--
+	}
+	b.Messages, b.To, b.More = b.Messages[:n], far, true
+	for i := range b.Gaps {
+		b.Gaps[i].To = min(b.Gaps[i].To, far.Seq)
+	}
+	return b
 }
 
 // reading is one call of Next.

@@ -12,7 +12,9 @@ import (
 // Audited is one organization's books, as [Check] reads them. All its methods
 // see the same moment, also while the books are being written.
 type Audited interface {
-	// Position is the org's place, as in [Books], and the sequence after which
+	// Position is how far the org was ever read, as [Books.Furthest]: what a
+	// position that was moved back has before it stays accounted for while it is
+	// read again. And it is the sequence after which
 	// the books are complete: what the stream's present incarnation holds up
 	// to there was read in an earlier incarnation (see Plan.Began), or
 	// retention may have removed its rows. 0 when neither happened.
@@ -57,6 +59,7 @@ const (
 	ExceptionRejected ExceptionKind = "rejected" // no event
 	ExceptionGated    ExceptionKind = "gated"    // kept back by the org's plan
 	ExceptionGap      ExceptionKind = "gap"      // the stream no longer had it when the cursor came
+	ExceptionSkipped  ExceptionKind = "skipped"  // the cursor was moved over it by hand
 )
 
 // BookedEvent is an event as the books hold it.

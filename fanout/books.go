@@ -63,6 +63,10 @@ type Plan struct {
 	Events   []Planned // that somebody gets, in the order of the stream; never two with one ID
 	Rejected []Rejected
 	Gated    []stream.Seq // events that the org's plan keeps from being delivered
+	// Again: all of it was read before, and the position was moved back since.
+	// The books make what is missing, and leave alone what they have (see
+	// Books.Commit). Gaps are then what is gone by now.
+	Again bool
 	// Unmatched counts the events that nobody is subscribed to, and Duplicates
 	// those that somebody is, but whose ID an earlier one in Events has: for
 	// the books' totals, there are no rows for them.
@@ -88,8 +92,15 @@ type Books interface {
 	// Position is the org's place; the zero Position with its Org and Stream
 	// set when it was never read.
 	Position(ctx context.Context, org string) (cursor.Position, error)
-	// Subscriptions are the active subscriptions of the org's enabled endpoints, compiled, and
-	// their version, which rises with each change.
+	// Furthest is how far the org was ever read in its present incarnation: its
+	// Position, unless that was moved back. Up to there each sequence is
+	// accounted for, and the subscriptions are history: whoever subscribes or
+	// leaves does so there.
+	Furthest(ctx context.Context, org string) (cursor.Position, error)
+	// Subscriptions are those that concern what comes after the org's position,
+	// compiled, and their version, which rises with each change of them and with
+	// each Move. Beside those of enabled endpoints these are, after a move back,
+	// the ones that ended since, also of endpoints that were removed.
 	Subscriptions(ctx context.Context, org string) (*Set, error)
 	// Commit writes the plan in one durable transaction: events, deliveries
 	// (unique by event and endpoint), rejections, gaps, and the position, by
@@ -97,6 +108,17 @@ type Books interface {
 	// at another sequence is a duplicate and makes nothing; at the same
 	// sequence (the stream is read again), only the pairs that are missing are made. The answer has
 	// one Written for each of p.Events, in order; numbers of new events
-	// ascend. Errors wrap ErrMoved, ErrStale, ErrFull; nothing is written then.
+	// ascend.
+	//
+	// A plan that is read Again is committed only from a position behind the
+	// furthest one, and up to that at the most; another one only from the
+	// furthest (else ErrMoved). It makes what is missing: an event in place of
+	// its record as gated or rejected, and whatever takes the place of a record as
+	// skipped. Where retention may have removed rows, nothing is made that is not
+	// so recorded: it would be sent twice. Deliveries to endpoints that
+	// were removed are made as cancelled, and are not in the answer. Unmatched
+	// and Duplicates are not counted again.
+	//
+	// Errors wrap ErrMoved, ErrStale, ErrFull; nothing is written then.
 	Commit(ctx context.Context, p Plan) ([]Written, error)
 }

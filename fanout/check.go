@@ -316,6 +316,8 @@ func (c *checker) exceptionAt(at place) (why Exception, covered bool, err error)
 			c.report.Gated += n
 		case ExceptionGap:
 			c.report.Gap += n
+		case ExceptionSkipped:
+			c.report.Skipped += n
 		}
 		from, to := place{next.Incarnation, next.From}, place{next.Incarnation, next.To}
 		if c.beyond(to) {

@@ -103,8 +103,9 @@ type orgState struct {
 	reload bool // pos is to be read from the books again
 
 	pos    cursor.Position
-	loaded bool           // pos is what the books hold
-	ahead  chan readAhead // the batch after pos, being read; nil: it is not
+	far    cursor.Position // the furthest; pos, unless that was moved back
+	loaded bool            // both are what the books hold
+	ahead  chan readAhead  // the batch after pos, being read; nil: it is not
 }
 
 // readAhead is a batch that was read while the one before it was committed.
@@ -412,6 +413,9 @@ func (l *Loop) step(ctx context.Context, org string, s *orgState, verify bool) (
 		if s.pos, err = l.o.Books.Position(ctx, org); err != nil {
 			return false, fmt.Errorf("fan out %s: %w", org, err)
 		}
+		if s.far, err = l.o.Books.Furthest(ctx, org); err != nil {
+			return false, fmt.Errorf("fan out %s: %w", org, err)
+		}
 		s.loaded, verify = true, true
 	}
 	// Crash here: nothing happened.
@@ -451,8 +455,9 @@ func (l *Loop) paused(ctx context.Context, org string) (bool, error) {
 // is read meanwhile: reading changes nothing, so what turns out not to follow
 // is thrown away.
 func (l *Loop) read(ctx context.Context, s *orgState, verify bool) (batch cursor.Batch, err error) {
+	far := s.far
 	next := func(at cursor.Position, verify bool) (cursor.Batch, error) {
-		return cursor.Next(ctx, l.o.Log, at, cursor.Options{Max: l.o.Batch, Verify: verify})
+		return cursor.Next(ctx, l.o.Log, at, cursor.Options{Max: l.o.Batch, Verify: verify, Furthest: far})
 	}
 	var ahead readAhead
 	if s.ahead != nil {
@@ -516,6 +521,9 @@ func (l *Loop) fanOut(ctx context.Context, org string, s *orgState, batch cursor
 		return fmt.Errorf("commit %s to %d: %w", org, plan.To.Seq, err)
 	}
 	s.pos = plan.To
+	if !plan.Again {
+		s.far = plan.To
+	}
 	if n := len(plan.Rejected); n > 0 {
 		r := plan.Rejected[0]
 		l.o.Logger.Warn("messages rejected: they are no events, or not such as the catalogue allows",
@@ -606,6 +614,9 @@ func (l *Loop) report(org string, b cursor.Batch) {
 	case cursor.Regressed:
 		l.o.Logger.Error("the stream lost messages that were fanned out already (rolled back): reading what is there",
 			"org", org, "stream", b.To.Stream, "position", b.From.Seq, "goes_on_at", b.To.Seq, "incarnation", b.To.Incarnation)
+	}
+	if b.Again {
+		return // what is gone by now was read once
 	}
 	for _, g := range b.Gaps {
 		l.o.Logger.Error("events were gone from the stream before they were fanned out",

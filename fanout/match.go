@@ -60,6 +60,9 @@ func Compile(version int64, subs []Subscription) *Set {
 	return compile(version, spans)
 }
 
+// CompileHistory is Compile for subscriptions some of which have ended.
+func CompileHistory(version int64, spans []Span) *Set { return compile(version, spans) }
+
 func compile(version int64, spans []Span) *Set {
 	ordered := slices.SortedStableFunc(slices.Values(spans), func(a, b Span) int {
 		return cmp.Compare(a.Endpoint, b.Endpoint)

@@ -38,6 +38,7 @@ func makePlan(org Org, b cursor.Batch, set *Set, decode decodeFunc) Plan {
 		Change:  b.Change,
 		Gaps:    b.Gaps,
 		Version: set.Version(),
+		Again:   b.Again,
 	}
 	if b.Change != cursor.Same {
 		p.Began = began(b)

@@ -48,6 +48,7 @@ type Report struct {
 	Rejected  uint64
 	Gated     uint64
 	Gap       uint64 // sequences in gaps
+	Skipped   uint64 // sequences that the cursor was moved over
 	Delivered uint64
 	Pending   uint64
 	Dead      uint64

@@ -53,15 +53,14 @@ func (a *Audit) Close() error {
 
 // Position implements [fanout.Audited].
 func (a *Audit) Position(context.Context) (cursor.Position, stream.Seq, error) {
-	var complete int64
-	c, err := scanCursor(func(dst ...any) error {
-		return a.c.QueryRowContext(background, `SELECT `+cursorColumns+`, CASE WHEN c.complete_incarnation=c.incarnation THEN c.complete ELSE 0 END
-			FROM cursors c JOIN orgs o ON o.id=c.org WHERE c.org=?`, a.o.row).Scan(append(dst, &complete)...)
-	})
+	var complete stream.Seq
+	p, err := furthest(a.c.QueryRowContext(background, `SELECT `+furthestColumns+`, CASE WHEN c.complete_incarnation=c.incarnation THEN c.complete ELSE 0 END
+		FROM cursors c WHERE c.org=?`, a.o.row).Scan, &complete)
 	if errors.Is(err, sql.ErrNoRows) {
 		err = fanout.ErrNoOrg
 	}
-	return c.Position, stream.Seq(complete), err
+	p.Org = a.s.orgName(a.o.row)
+	return p, complete, err
 }
 
 // History implements [fanout.Audited].
@@ -99,7 +98,7 @@ func (a *Audit) Exceptions(context.Context) iter.Seq2[fanout.Exception, error] {
 		rows, err := a.c.QueryContext(background, `
 			SELECT 'rejected', incarnation, seq AS from_seq, seq FROM rejected WHERE org=?1 UNION ALL
 			SELECT 'gated', incarnation, from_seq, to_seq FROM gated WHERE org=?1 UNION ALL
-			SELECT 'gap', incarnation, from_seq, to_seq FROM gaps WHERE org=?1
+			SELECT iif(skipped, 'skipped', 'gap'), incarnation, from_seq, to_seq FROM gaps WHERE org=?1
 			ORDER BY incarnation, from_seq`, a.o.row)
 		if err != nil {
 			yield(fanout.Exception{}, err)

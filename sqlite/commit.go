@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"strings"
 
 	"github.com/grapnel-hooks/grapnel/cursor"
@@ -136,6 +137,16 @@ func (s *Store) known(o *orgState, p fanout.Plan) ([]earlier, error) {
 
 // commit writes the plan.
 func (t *txn) commit(o *orgState, p fanout.Plan, known []earlier) ([]fanout.Written, error) {
+	var err error
+	if p.Again {
+		if p, known, err = t.readAgain(o, p, known); err != nil {
+			return nil, fmt.Errorf("read again: %w", err)
+		}
+	}
+	removed, err := t.removedOf(o, p)
+	if err != nil {
+		return nil, err
+	}
 	written := make([]fanout.Written, len(p.Events))
 	last, fresh, duplicates := t.chain(o), int64(0), int64(p.Duplicates)
 	prevs := make([]int64, len(p.Events))
@@ -147,7 +158,8 @@ func (t *txn) commit(o *orgState, p fanout.Plan, known []earlier) ([]fanout.Writ
 		}
 		switch {
 		case k.event == 0:
-			written[i] = fanout.Written{Event: t.next, Endpoints: p.Events[i].Endpoints}
+			there, _ := parted(p.Events[i].Endpoints, removed)
+			written[i] = fanout.Written{Event: t.next, Endpoints: there}
 			if last != 0 {
 				prevs[i] = t.next - last
 			}
@@ -161,7 +173,7 @@ func (t *txn) commit(o *orgState, p fanout.Plan, known []earlier) ([]fanout.Writ
 			}
 		case k.same:
 			written[i].Event = k.event
-		default:
+		case !p.Again:
 			duplicates++
 		}
 	}
@@ -187,7 +199,7 @@ func (t *txn) commit(o *orgState, p fanout.Plan, known []earlier) ([]fanout.Writ
 	if err := t.insertEvents(o, p, known, written, prevs); err != nil {
 		return nil, fmt.Errorf("insert events: %w", err)
 	}
-	if err := t.insertDeliveries(o, p, known, written); err != nil {
+	if err := t.insertDeliveries(o, p, known, removed, written); err != nil {
 		return nil, fmt.Errorf("insert deliveries: %w", err)
 	}
 	if err := t.exceptions(o, p); err != nil {
@@ -204,12 +216,14 @@ func (t *txn) chain(o *orgState) int64 { return o.lastEvent }
 // plan.
 func (t *txn) move(o *orgState, p fanout.Plan, last, fresh, duplicates int64) error {
 	to := p.To
-	n, err := t.c.exec(`UPDATE cursors SET stream=?, created=?, incarnation=?, position=?, anchor=?, updated_at=?, last_event=?,
-		events=events+?, unmatched=unmatched+?, duplicates=duplicates+?
-		WHERE org=? AND incarnation=? AND position=? AND version=?`,
+	least, most := reaches(p)
+	n, err := t.c.exec(`UPDATE cursors SET stream=?, created=?, incarnation=?, position=?4, anchor=?5, updated_at=?, last_event=?,
+		events=events+?, unmatched=unmatched+?, duplicates=duplicates+?,
+		furthest=iif(?11, furthest, ?4), furthest_anchor=iif(?11, furthest_anchor, ?5)
+		WHERE org=?12 AND incarnation=? AND position=? AND version=? AND furthest BETWEEN ? AND ?`,
 		to.Stream, toNanos(to.Created), int64(to.Incarnation), int64(to.Seq), toNanos(to.Anchor), toMillis(t.now), last,
-		fresh, int64(p.Unmatched), duplicates,
-		o.row, int64(p.From.Incarnation), int64(p.From.Seq), p.Version)
+		fresh, int64(p.Unmatched), duplicates, p.Again,
+		o.row, int64(p.From.Incarnation), int64(p.From.Seq), p.Version, least, most)
 	if err != nil {
 		return fmt.Errorf("move the position: %w", err)
 	}
@@ -222,10 +236,23 @@ func (t *txn) move(o *orgState, p fanout.Plan, last, fresh, duplicates int64) er
 	return err
 }
 
+// reaches is where the furthest place has to be for the plan: what is read again
+// may not go over it, and what is new begins there.
+func reaches(p fanout.Plan) (least, most int64) {
+	switch {
+	case p.Change != cursor.Same:
+		return 0, math.MaxInt64
+	case p.Again:
+		return int64(p.To.Seq), math.MaxInt64
+	}
+	return int64(p.From.Seq), int64(p.From.Seq)
+}
+
 // refused says why the position could not be swapped.
 func (t *txn) refused(o *orgState, p fanout.Plan) error {
-	r := make(row, 3)
-	found, err := t.c.one(r, "SELECT incarnation, position, version FROM cursors WHERE org=?", o.row)
+	r := make(row, 4)
+	found, err := t.c.one(r, "SELECT incarnation, position, version, furthest FROM cursors WHERE org=?", o.row)
+	least, most := reaches(p)
 	switch {
 	case err != nil:
 		return err
@@ -233,6 +260,8 @@ func (t *txn) refused(o *orgState, p fanout.Plan) error {
 		return fanout.ErrNoOrg
 	case r.int(0) != int64(p.From.Incarnation) || r.int(1) != int64(p.From.Seq):
 		return fmt.Errorf("%w: it is at %d.%d", fanout.ErrMoved, r.int(0), r.int(1))
+	case r.int(3) < least || r.int(3) > most:
+		return fmt.Errorf("%w: it was at %d before", fanout.ErrMoved, r.int(3))
 	default:
 		return fmt.Errorf("%w: version %d, the plan is of %d", fanout.ErrStale, r.int(2), p.Version)
 	}
@@ -257,7 +286,7 @@ func (t *txn) insertEvents(o *orgState, p fanout.Plan, known []earlier, written 
 
 // insertDeliveries writes a row for each pair that is new. For an event that
 // is read again these are the pairs that are missing.
-func (t *txn) insertDeliveries(o *orgState, p fanout.Plan, known []earlier, written []fanout.Written) error {
+func (t *txn) insertDeliveries(o *orgState, p fanout.Plan, known []earlier, removed map[int64]bool, written []fanout.Written) error {
 	in := t.inserter(insertManyDelivery, insertDelivery, deliveryShared, deliveryArgs, o.row)
 	made := int64(0)
 	var to []int64 // neighbours mostly share the list; they are counted together
@@ -268,25 +297,26 @@ func (t *txn) insertDeliveries(o *orgState, p fanout.Plan, known []earlier, writ
 		}
 	}
 	for i := range p.Events {
+		there, gone := parted(p.Events[i].Endpoints, removed)
 		switch {
 		case known == nil || known[i].event == 0:
-			if list := p.Events[i].Endpoints; len(list) != len(to) || len(list) == 0 || &list[0] != &to[0] {
+			if list := there; len(list) != len(to) || len(list) == 0 || &list[0] != &to[0] {
 				count()
 				to, alike = list, 0
 			}
 			alike++
-			for _, endpoint := range p.Events[i].Endpoints {
+			for _, endpoint := range there {
 				if err := in.add(written[i].Event, endpoint); err != nil {
 					return err
 				}
 			}
-			made += int64(len(p.Events[i].Endpoints))
+			made += int64(len(there))
 		case known[i].same:
 			if found, err := t.c.one(make(row, 1), "SELECT 1 FROM events WHERE id=?", known[i].event); err != nil || !found {
 				return cmp.Or(err, errForgotten)
 			}
 			before := made
-			for _, endpoint := range p.Events[i].Endpoints {
+			for _, endpoint := range there {
 				n, err := t.c.exec("INSERT OR IGNORE INTO deliveries(event, endpoint, org, state, reason, due, attempts, spent, trigger) VALUES(?,?,?,0,0,0,0,0,0)",
 					known[i].event, endpoint, o.row)
 				if err != nil {
@@ -303,6 +333,11 @@ func (t *txn) insertDeliveries(o *orgState, p fanout.Plan, known []earlier, writ
 					return err
 				}
 			}
+		default:
+			continue
+		}
+		if err := t.insertCancelled(o, written[i].Event, gone); err != nil {
+			return err
 		}
 	}
 	count()

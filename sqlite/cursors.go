@@ -46,6 +46,34 @@ func scanCursor(scan func(...any) error) (Cursor, error) {
 	return c, err
 }
 
+// Furthest implements [fanout.Books].
+func (s *Store) Furthest(_ context.Context, org string) (cursor.Position, error) {
+	o, err := s.find(org)
+	if err != nil {
+		return cursor.Position{}, err
+	}
+	p, err := furthest(s.readDB.QueryRowContext(background, "SELECT "+furthestColumns+" FROM cursors c WHERE c.org=?", o.row).Scan)
+	if errors.Is(err, sql.ErrNoRows) {
+		err = fanout.ErrNoOrg
+	}
+	if err != nil {
+		return p, fmt.Errorf("furthest place of %s: %w", org, err)
+	}
+	p.Org = org
+	return p, nil
+}
+
+const furthestColumns = "c.stream, c.created, c.incarnation, c.furthest, c.furthest_anchor"
+
+// furthest scans the columns, and those after them into more.
+func furthest(scan func(...any) error, more ...any) (cursor.Position, error) {
+	var p cursor.Position
+	var created, anchor int64
+	err := scan(append([]any{&p.Stream, &created, &p.Incarnation, &p.Seq, &anchor}, more...)...)
+	p.Created, p.Anchor = fromNanos(created), fromNanos(anchor)
+	return p, err
+}
+
 // Position implements [fanout.Books].
 func (s *Store) Position(ctx context.Context, org string) (cursor.Position, error) {
 	c, err := s.cursor(org)

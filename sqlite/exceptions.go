@@ -78,7 +78,7 @@ func (t *txn) gaps(o *orgState, p fanout.Plan) (count, ranges int64, err error) 
 			return 0, 0, err
 		}
 		for _, piece := range uncovered(s, have) {
-			_, err := t.c.exec("INSERT INTO gaps(org, incarnation, from_seq, to_seq, at) VALUES(?,?,?,?,?)",
+			_, err := t.c.exec("INSERT INTO gaps(org, incarnation, from_seq, to_seq, at, skipped) VALUES(?,?,?,?,?,0)",
 				o.row, int64(g.Incarnation), piece.from, piece.to, toMillis(t.now))
 			if err != nil {
 				return 0, 0, err
@@ -176,10 +176,12 @@ func (s *Store) ListRejected(_ context.Context, org string, before Place, limit 
 	return list, nil
 }
 
-// Gap is a range of sequences that the stream no longer had when the cursor came.
+// Gap is a range of sequences that the stream no longer had when the cursor came,
+// or that people moved the cursor over.
 type Gap struct {
 	cursor.Gap
-	At time.Time // when it was found, to the millisecond
+	At      time.Time // when it was found or skipped, to the millisecond
+	Skipped bool
 }
 
 // ListGaps lists up to limit (1 to [MaxPage]) of the org's gaps that begin before
@@ -194,13 +196,13 @@ func (s *Store) ListGaps(_ context.Context, org string, before Place, limit int)
 	err = s.read(func(scan func(...any) error) error {
 		var g Gap
 		var at int64
-		if err := scan(&g.Incarnation, &g.From, &g.To, &at); err != nil {
+		if err := scan(&g.Incarnation, &g.From, &g.To, &at, &g.Skipped); err != nil {
 			return err
 		}
 		g.At = fromMillis(at)
 		list = append(list, g)
 		return nil
-	}, `SELECT incarnation, from_seq, to_seq, at FROM gaps
+	}, `SELECT incarnation, from_seq, to_seq, at, skipped FROM gaps
 		WHERE org=? AND (incarnation, from_seq) < (?, ?) ORDER BY incarnation DESC, from_seq DESC LIMIT ?`,
 		o.row, incarnation, seq, min(max(limit, 1), MaxPage))
 	if err != nil {

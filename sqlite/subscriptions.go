@@ -22,10 +22,10 @@ type Start struct {
 // place is a place in the incarnations of an org's stream.
 type place struct{ incarnation, seq int64 }
 
-// place reads the org's position within the transaction.
+// place reads, within the transaction, how far the org was ever read.
 func (t *txn) place(o *orgState) (place, error) {
 	r := make(row, 2)
-	found, err := t.c.one(r, "SELECT incarnation, position FROM cursors WHERE org=?", o.row)
+	found, err := t.c.one(r, "SELECT incarnation, furthest FROM cursors WHERE org=?", o.row)
 	if err == nil && !found {
 		err = fanout.ErrNoOrg // removed a moment ago
 	}
@@ -42,7 +42,7 @@ func (t *txn) subscribe(o *orgState, e *deliver.Endpoint, at place) error {
 	return t.bump(o)
 }
 
-// unsubscribe closes the endpoint's open span at the org's position. A span
+// unsubscribe closes the endpoint's open span where the org was read to. A span
 // that would end before it begins never was.
 func (t *txn) unsubscribe(o *orgState, endpoint int64) error {
 	at, err := t.place(o)
@@ -110,30 +110,36 @@ func (s *Store) Subscriptions(ctx context.Context, org string) (*fanout.Set, err
 
 func (s *Store) compile(o *orgState) (*fanout.Set, error) {
 	var version int64
-	var subs []fanout.Subscription
-	rows, err := s.readDB.QueryContext(background, `SELECT c.version, s.endpoint, s.types, s.workspace, s.incarnation, s.from_seq
-		FROM cursors c LEFT JOIN subscriptions s ON s.org = c.org AND s.until_seq IS NULL WHERE c.org = ?`, o.row)
+	var spans []fanout.Span
+	rows, err := s.readDB.QueryContext(background, `SELECT c.version, s.endpoint, s.types, s.workspace, s.incarnation, s.from_seq, s.until_incarnation, s.until_seq
+		FROM cursors c LEFT JOIN subscriptions s ON s.org = c.org
+			AND (s.until_seq IS NULL OR (s.until_incarnation, s.until_seq) > (c.incarnation, c.position)) WHERE c.org = ?`, o.row)
 	if err != nil {
 		return nil, err
 	}
 	defer rows.Close()
 	for rows.Next() {
-		var endpoint, incarnation, from *int64
+		var endpoint, incarnation, from, untilIncarnation, until *int64
 		var types, workspace *string
-		if err := rows.Scan(&version, &endpoint, &types, &workspace, &incarnation, &from); err != nil {
+		if err := rows.Scan(&version, &endpoint, &types, &workspace, &incarnation, &from, &untilIncarnation, &until); err != nil {
 			return nil, err
 		}
 		if endpoint == nil {
 			continue // nobody is subscribed
 		}
-		sub := fanout.Subscription{Endpoint: *endpoint, Workspace: *workspace, Incarnation: int(*incarnation), From: stream.Seq(*from)}
+		sub := fanout.Span{Subscription: fanout.Subscription{
+			Endpoint: *endpoint, Workspace: *workspace, Incarnation: int(*incarnation), From: stream.Seq(*from),
+		}}
+		if until != nil {
+			sub.Ended, sub.UntilIncarnation, sub.Until = true, int(*untilIncarnation), stream.Seq(*until)
+		}
 		if err := json.Unmarshal([]byte(*types), &sub.Types); err != nil {
 			return nil, fmt.Errorf("types of endpoint %d: %w", *endpoint, err)
 		}
-		subs = append(subs, sub)
+		spans = append(spans, sub)
 	}
 	if err := rows.Err(); err != nil {
 		return nil, err
 	}
-	return fanout.Compile(version, subs), nil
+	return fanout.CompileHistory(version, spans), nil
 }

@@ -111,10 +111,10 @@ func (a *app) printCursor(b httpapi.CursorBody, gaps httpapi.List[httpapi.GapBod
 	f.add("gaps", b.Gaps)
 	f.print(a.out, a.ink())
 	if len(gaps.Data) > 0 {
-		a.printf("\nSequences that the stream no longer had:\n")
-		t := &table{columns: []string{">FROM", ">TO", ">COUNT", ">INCARNATION", "NOTICED"}}
+		a.printf("\nSequences that were never fanned out:\n")
+		t := &table{columns: []string{">FROM", ">TO", ">COUNT", ">INCARNATION", "REASON", "NOTICED"}}
 		for _, g := range gaps.Data {
-			t.add(g.From, g.To, g.Count, g.Incarnation, moment(g.At))
+			t.add(g.From, g.To, g.Count, g.Incarnation, g.Reason, moment(g.At))
 		}
 		t.print(a.out, a.ink())
 	}

@@ -30,6 +30,7 @@ func (b *Books) AddOrg(ctx context.Context, o fanout.Org) error {
 	b.disk.orgs[o.ID] = &org{
 		Org:        o,
 		pos:        cursor.Position{Org: o.ID, Stream: stream.Names{}.Stream(o.ID)},
+		far:        cursor.Position{Org: o.ID, Stream: stream.Names{}.Stream(o.ID)},
 		version:    1,
 		ids:        make(map[stream.ID]*event),
 		exceptions: make(map[place]fanout.Exception),

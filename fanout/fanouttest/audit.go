@@ -18,7 +18,7 @@ func (b *Books) Audit(ctx context.Context, name string, f func(fanout.Audited) e
 	if err != nil {
 		return err
 	}
-	a := audited{pos: o.pos, complete: o.complete, history: slices.Clone(o.spans)}
+	a := audited{books: b, org: name, pos: o.far, complete: o.complete, history: slices.Clone(o.spans)}
 	for _, at := range slices.SortedFunc(maps.Keys(o.exceptions), place.compare) {
 		a.exceptions = append(a.exceptions, o.exceptions[at])
 	}
@@ -62,6 +62,8 @@ func (e *event) booked() fanout.BookedEvent {
 
 // audited is a copy of one organization's books.
 type audited struct {
+	books      *Books
+	org        string
 	pos        cursor.Position
 	complete   stream.Seq
 	history    []fanout.Span

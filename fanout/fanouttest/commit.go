@@ -52,13 +52,13 @@ func (b *Books) Subscriptions(ctx context.Context, org string) (*fanout.Set, err
 		return nil, err
 	}
 	defer b.end()
-	var open []fanout.Subscription
+	var spans []fanout.Span
 	for _, s := range o.spans {
-		if !s.Ended {
-			open = append(open, s.Subscription)
+		if !s.Ended || o.at().compare(place{s.UntilIncarnation, s.Until}) < 0 {
+			spans = append(spans, s)
 		}
 	}
-	return fanout.Compile(o.version, open), nil
+	return fanout.CompileHistory(o.version, spans), nil
 }
 
 // org finds an organization and leaves the books locked.
@@ -81,7 +81,7 @@ func (b *Books) Commit(ctx context.Context, p fanout.Plan) ([]fanout.Written, er
 		return nil, fmt.Errorf("commit: %w", err)
 	}
 	defer b.end()
-	if !same(o.pos, p.From) {
+	if !same(o.pos, p.From) || !o.reaches(p) {
 		return nil, fmt.Errorf("commit %s from %d: %w to %d", p.Org, p.From.Seq, fanout.ErrMoved, o.pos.Seq)
 	}
 	if o.version != p.Version && !b.Broken.NoVersion {
@@ -102,7 +102,10 @@ func (b *Books) Commit(ctx context.Context, p fanout.Plan) ([]fanout.Written, er
 }
 
 func (b *Books) apply(o *org, p fanout.Plan) []fanout.Written {
-	o.pos = p.To
+	if p.Again {
+		return b.applyAgain(o, p)
+	}
+	o.pos, o.far = p.To, p.To
 	if p.Change != cursor.Same {
 		o.complete = p.Began
 	}
@@ -144,10 +147,16 @@ func (b *Books) write(o *org, incarnation int, ev *fanout.Planned) fanout.Writte
 	}
 	w := fanout.Written{Event: e.number}
 	for _, row := range ev.Endpoints {
-		if e.find(row) == nil {
-			e.add(row)
-			w.Endpoints = append(w.Endpoints, row)
+		if e.find(row) != nil {
+			continue
 		}
+		e.add(row)
+		if b.disk.endpoint(row).removed {
+			d := e.find(row)
+			d.state, d.reason = deliver.Cancelled, deliver.EndpointDeleted
+			continue
+		}
+		w.Endpoints = append(w.Endpoints, row)
 	}
 	return w
 }

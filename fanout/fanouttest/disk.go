@@ -26,7 +26,8 @@ func NewDisk() *Disk { return &Disk{orgs: make(map[string]*org)} }
 type org struct {
 	fanout.Org
 	pos        cursor.Position
-	complete   stream.Seq // as in fanout.Audited
+	far        cursor.Position // the furthest
+	complete   stream.Seq      // as in fanout.Audited
 	version    int64
 	spans      []fanout.Span
 	ids        map[stream.ID]*event
@@ -100,24 +101,24 @@ func (d *Disk) endpoint(row int64) *endpoint {
 	return d.endpoints[row-1]
 }
 
-// open begins a span at the org's position.
+// open begins a span at the furthest place that the org was read to.
 func (o *org) open(ep *endpoint) {
 	o.version++
 	o.spans = append(o.spans, fanout.Span{Subscription: fanout.Subscription{
 		Endpoint:    ep.Row,
 		Types:       slices.Clone(ep.EventTypes),
 		Workspace:   ep.Workspace,
-		Incarnation: o.pos.Incarnation,
-		From:        o.pos.Seq,
+		Incarnation: o.far.Incarnation,
+		From:        o.far.Seq,
 	}})
 }
 
-// end ends the endpoint's open span at the org's position.
+// end ends the endpoint's open span there.
 func (o *org) end(row int64) {
 	o.version++
 	for i := range o.spans {
 		if s := &o.spans[i]; s.Endpoint == row && !s.Ended {
-			s.Ended, s.UntilIncarnation, s.Until = true, o.pos.Incarnation, o.pos.Seq
+			s.Ended, s.UntilIncarnation, s.Until = true, o.far.Incarnation, o.far.Seq
 		}
 	}
 }

@@ -188,6 +188,7 @@ func (s *sim) script() []func() {
 		{1, []func(){s.toggleDisk}},
 		{1, []func(){s.deleteMessage, s.purge}},
 		{1, []func(){s.pause, s.resume, s.resume}},
+		{2, []func(){s.move}},
 		{1, []func(){s.recreate}},
 		{1, []func(){s.rollback}},
 	}
@@ -323,6 +324,38 @@ func (s *sim) resume() {
 	d.loop.Reload(org)
 }
 
+// move moves a cursor to anywhere in its stream.
+func (s *sim) move() {
+	org, d := s.org(), s.life()
+	pos, err := s.admin.Position(s.ctx, org)
+	s.must(err)
+	st, err := s.log.State(s.ctx, streamOf(org))
+	if err != nil || pos.Incarnation == 0 || !st.Created.Equal(pos.Created) || st.Last < pos.Seq || pos.Incarnation == s.rolledBack[org] {
+		return // who asks is told to wait until that is noticed
+	}
+	to := pos
+	to.Seq, to.Anchor = stream.Seq(s.dice.Uint64N(uint64(st.Last)+1)), time.Time{}
+	if msgs, _, err := s.log.Read(s.ctx, streamOf(org), to.Seq, 1); err == nil && len(msgs) > 0 && msgs[0].Seq == to.Seq {
+		to.Anchor = msgs[0].Time
+	}
+	far, err := s.admin.Furthest(s.ctx, org)
+	s.must(err)
+	if far.Seq > st.Last {
+		return
+	}
+	err = d.books.MoveCursor(s.ctx, org, fanout.Move{From: pos, To: to, Skip: s.dice.IntN(3) == 0})
+	var skip *fanout.SkipError
+	if errors.Is(err, fanout.ErrMoved) || errors.As(err, &skip) {
+		return
+	}
+	s.refused(err)
+	if err == nil {
+		s.tracef("the cursor of %s is moved from %d to %d", org, pos.Seq, to.Seq)
+		s.positions[org] = to
+		d.loop.Reload(org)
+	}
+}
+
 // retry asks for a delivery again, by hand.
 func (s *sim) retry() {
 	s.disk.mu.Lock()
@@ -448,7 +481,9 @@ func (s *sim) rollback() {
 	s.setDown(true)
 	pos, err := s.admin.Position(s.ctx, org)
 	s.must(err)
-	if seq < pos.Seq {
+	far, err := s.admin.Furthest(s.ctx, org)
+	s.must(err)
+	if seq < far.Seq {
 		s.rolledBack[org] = pos.Incarnation
 	}
 	s.log.Rollback(streamOf(org), seq)

@@ -37,6 +37,9 @@ type Store interface {
 	// PauseCursor stops the reading of the org's stream: plans made before are
 	// stale, and Org says that it is paused. Repeating it changes nothing.
 	PauseCursor(ctx context.Context, org string) error
+	// MoveCursor moves the position by hand, in one durable transaction, and
+	// makes plans of before stale. It fails as [fanout.Move.Check].
+	MoveCursor(ctx context.Context, org string, m fanout.Move) error
 	ResumeCursor(ctx context.Context, org string) error
 	RetryDelivery(ctx context.Context, org string, k deliver.Key) (deliver.Ticket, error)
 	CancelDelivery(ctx context.Context, org string, k deliver.Key) error
@@ -170,7 +173,9 @@ func (s *suite) plan(org string) fanout.Plan {
 	s.must(err)
 	set, err := s.Subscriptions(s.ctx, org)
 	s.must(err)
-	b, err := cursor.Next(s.ctx, s.log, pos, cursor.Options{Max: 10_000, Verify: true})
+	far, err := s.Furthest(s.ctx, org)
+	s.must(err)
+	b, err := cursor.Next(s.ctx, s.log, pos, cursor.Options{Max: 10_000, Verify: true, Furthest: far})
 	s.must(err)
 	return fanout.Make(o, b, set, stream.Decoding{Org: org, Payload: o.Payload})
 }

@@ -20,6 +20,8 @@ CREATE TABLE cursors(
   incarnation INTEGER NOT NULL DEFAULT 0,
   position    INTEGER NOT NULL DEFAULT 0,
   anchor      INTEGER NOT NULL DEFAULT 0, -- ns; when the message at position was stored
+  furthest    INTEGER NOT NULL DEFAULT 0, -- position, unless that was moved back: how far this incarnation was read
+  furthest_anchor INTEGER NOT NULL DEFAULT 0, -- ns
   updated_at  INTEGER NOT NULL DEFAULT 0, -- ms
   version     INTEGER NOT NULL DEFAULT 1, -- of the org's subscriptions
   paused      INTEGER NOT NULL DEFAULT 0, -- 1: nothing is read until somebody resumes it
@@ -184,6 +186,7 @@ CREATE TABLE gaps(
   from_seq    INTEGER NOT NULL,
   to_seq      INTEGER NOT NULL,            -- inclusive
   at          INTEGER NOT NULL,            -- ms
+  skipped     INTEGER NOT NULL,            -- 0: the stream no longer had it; 1: the cursor was moved over it
   PRIMARY KEY(org, incarnation, from_seq)
 ) WITHOUT ROWID;
 CREATE TABLE gated(

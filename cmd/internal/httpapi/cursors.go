@@ -46,7 +46,7 @@ func (a *api) cursors() {
 			return listed(found, in.Limit, cursorBody, func(c Cursor) *string { return cursorAt("cursor", "%s", c.Org) }), nil
 		})
 	handle(a, route{id: "list-gaps", method: http.MethodGet, path: base + "/orgs/{org}/gaps", tag: tag, access: access{scope: CursorsRead},
-		summary: "List sequences that the stream no longer had when the cursor came, newest first"},
+		summary: "List sequences that were never fanned out, newest first"},
 		func(ctx context.Context, in *OrgPage) (*answer[List[GapBody]], error) {
 			before, err := in.place("gap")
 			if err != nil {
@@ -115,7 +115,11 @@ func cursorBody(c Cursor) CursorBody {
 }
 
 func gapBody(g Gap) GapBody {
-	return GapBody{Incarnation: g.Incarnation, From: uint64(g.From), To: uint64(g.To), Count: g.Count(), At: utc(g.At)}
+	reason := "lost"
+	if g.Skipped {
+		reason = "skipped"
+	}
+	return GapBody{Incarnation: g.Incarnation, From: uint64(g.From), To: uint64(g.To), Count: g.Count(), Reason: reason, At: utc(g.At)}
 }
 
 func rejectedBody(org string, r Rejected) RejectedBody {

@@ -230,10 +230,12 @@ type Place struct {
 	Seq         stream.Seq
 }
 
-// Gap is a recorded gap and when it was noticed. Its place in lists is From.
+// Gap is a recorded gap, or what the cursor was moved over, and when that was
+// noticed or done. Its place in lists is From.
 type Gap struct {
 	cursor.Gap
-	At time.Time
+	At      time.Time
+	Skipped bool
 }
 
 // Rejected is a message that was no event.

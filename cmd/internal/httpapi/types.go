@@ -213,12 +213,13 @@ type CursorBody struct {
 	State         string     `json:"state" enum:"live,behind,paused,gated,gap,regressed,stream-missing,unreachable" example:"behind"`
 }
 
-// GapBody is a range of sequences that the stream no longer had.
+// GapBody is a range of sequences that were never fanned out.
 type GapBody struct {
 	Incarnation int       `json:"incarnation" example:"1"`
 	From        uint64    `json:"from" example:"100"`
 	To          uint64    `json:"to" example:"119"`
 	Count       uint64    `json:"count" example:"20"`
+	Reason      string    `json:"reason" enum:"lost,skipped" example:"lost" doc:"lost: the stream no longer had them when the cursor came; skipped: the cursor was moved over them"`
 	At          time.Time `json:"at"`
 }
 
