@@ -48,8 +48,7 @@ func (e *endpointFlags) define(f *pflag.FlagSet, fresh bool) {
 	f.IntVar(&e.attempts, "retry-attempts", retry.Attempts, "attempts in all, the first included")
 }
 
-// timeoutMS, parallel and retry are what was said, nil when nothing was.
-
+// timeoutMS is the --timeout, nil when it was not said; so are the next two.
 func (e *endpointFlags) timeoutMS() *int {
 	if !e.said("timeout") {
 		return nil
