@@ -31,8 +31,9 @@ func benchListsCommand() *cobra.Command {
 		Long: `Fills the books with deliveries of a hundred organizations over a week, one of
 which has most of them; a hundredth is pending, a hundredth dead. Then asks for
 pages with every combination of filters, at the beginning of the list and deep
-in it, for the largest organization and for a small one, and counts the pages
-until a narrow filter has its first hit.`,
+in it, for the largest organization and for small ones, and counts the pages
+until a narrow filter has its first hit. At last it asks for explanations of
+events and for the stats of endpoints.`,
 		Example: `  grapnel bench lists
   grapnel bench lists --deliveries 1000000 --each`,
 		Args: cobra.NoArgs,
@@ -111,7 +112,10 @@ func runBenchLists(ctx context.Context, out io.Writer, deliveries, rounds int, e
 		return err
 	}
 	defer b.store.Close()
-	return b.measure(ctx, out, rounds, each, end)
+	if err := b.measure(ctx, out, rounds, each, end); err != nil {
+		return err
+	}
+	return b.single(ctx, out)
 }
 
 // fill books a week of events, the finished ones as if they had been sent.
@@ -229,6 +233,34 @@ func (b *listBooks) outcome(k deliver.Key, now time.Time) (deliver.Record, bool)
 		r.Attempt.Class, r.Attempt.Status = deliver.HTTP5xx, 503
 	}
 	return r, true
+}
+
+// single measures what is asked about one event and one endpoint.
+func (b *listBooks) single(ctx context.Context, out io.Writer) error {
+	const times = 500
+	explain, stats := make([]time.Duration, times), make([]time.Duration, times)
+	for i := range times {
+		o := b.orgs[b.rng.IntN(listOrgs)]
+		if o.pos.Seq == 0 {
+			o = b.orgs[0] // of few deliveries, some organizations have none
+		}
+		id := stream.KeyID(o.id, strconv.FormatInt(1+b.rng.Int64N(int64(o.pos.Seq)), 10))
+		began := time.Now()
+		if _, err := b.store.Explain(ctx, o.id, sqlite.Subject{ID: id}); err != nil {
+			return err
+		}
+		explain[i] = time.Since(began)
+		began = time.Now()
+		if _, err := b.store.EndpointStats(ctx, o.id, o.busy); err != nil {
+			return err
+		}
+		stats[i] = time.Since(began)
+	}
+	for name, took := range map[string][]time.Duration{"explain": explain, "stats": stats} {
+		slices.Sort(took)
+		fmt.Fprintf(out, "%-8s p50 %s, p99 %s, max %s\n", name, rank(took, 0.5), rank(took, 0.99), took[times-1].Round(10*time.Microsecond))
+	}
+	return nil
 }
 
 // listCase is one combination of filters for one org.
