@@ -2,6 +2,7 @@ package deliver
 
 import (
 	"context"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -114,6 +115,29 @@ func TestDrop(t *testing.T) {
 			})
 		})
 	}
+}
+
+// What is asked for while the books are being read is found, though what was read
+// is older.
+func TestAskedForWhileTheBooksAreRead(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, 0)
+		r.endpoint(1)
+		r.run()
+		synctest.Wait()
+		var once sync.Once
+		r.books.backlogs = func() {
+			once.Do(func() {
+				r.books.retry(Key{Event: 1, Endpoint: 1})
+				r.lanes.Recheck(1)
+			})
+		}
+		r.lanes.Recheck(1) // there is nothing
+		time.Sleep(time.Second)
+		synctest.Wait()
+		r.end()
+		r.wantOnce(1, 1, 1)
+	})
 }
 
 // What was cancelled and never came is forgotten after a while.

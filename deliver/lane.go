@@ -19,6 +19,7 @@ type lane struct {
 	ep      Endpoint
 	target  *Target             // nil: disabled or removed; nothing is sent
 	unknown bool                // the books must be asked where the fronts begin
+	asked   int                 // how often that became so
 	fresh   front               // never attempted
 	retry   front               // due again
 	held    map[int64]int       // event → attempts its ticket knows of
@@ -70,6 +71,13 @@ func newLane(l *Lanes, row int64) *lane {
 	return &lane{l: l, row: row, window: 1, held: map[int64]int{}, unknown: true}
 }
 
+// ask makes the pager ask the books where the fronts begin, once more if it does
+// so just now: what it reads may be older than the reason to ask.
+func (n *lane) ask() {
+	n.unknown = true
+	n.asked++
+}
+
 func (n *lane) set(ep Endpoint, t *Target) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -81,7 +89,7 @@ func (n *lane) set(ep Endpoint, t *Target) {
 	}
 	n.target = t
 	if !was {
-		n.unknown = true
+		n.ask()
 		n.window = 1
 		n.failing = !ep.FailingSince.IsZero()
 	}
@@ -180,10 +188,12 @@ func (n *lane) push(f *front, t Ticket) {
 // books are to be asked again where the fronts begin.
 func (n *lane) release(event int64) bool {
 	delete(n.held, event)
-	ask := n.overtaken
-	n.unknown = n.unknown || ask
+	overtaken := n.overtaken
+	if overtaken {
+		n.ask()
+	}
 	n.overtaken = false
-	return ask
+	return overtaken
 }
 
 // kick starts workers while there is work, room in the window and a slot.
@@ -270,7 +280,7 @@ func (n *lane) isDropped(event int64) bool {
 	}
 	delete(n.dropped, event)
 	delete(n.held, event)
-	n.unknown = true
+	n.ask()
 	n.l.wakePager()
 	return true
 }

@@ -193,7 +193,7 @@ func (l *Lanes) Offer(ts []Ticket) {
 func (l *Lanes) Recheck(row int64) {
 	if n := l.lane(row); n != nil {
 		n.mu.Lock()
-		n.unknown = true
+		n.ask()
 		n.mu.Unlock()
 		l.wakePager()
 	}

@@ -127,11 +127,12 @@ func (l *Lanes) passed() {
 // begin asks the books where the fronts of lanes begin that do not know.
 func (l *Lanes) begin(ctx context.Context, all bool) error {
 	unknown := map[int64]*lane{}
+	asked := map[int64]int{}
 	l.mu.RLock()
 	for row, n := range l.lanes {
 		n.mu.Lock()
 		if n.unknown && n.target != nil {
-			unknown[row] = n
+			unknown[row], asked[row] = n, n.asked
 		}
 		n.mu.Unlock()
 	}
@@ -170,9 +171,12 @@ func (l *Lanes) begin(ctx context.Context, all bool) error {
 		}
 		n.mu.Unlock()
 	}
-	for _, n := range unknown {
+	for row, n := range unknown {
 		n.mu.Lock()
-		n.unknown = false
+		n.unknown = n.asked != asked[row]
+		if n.unknown {
+			l.wakePager()
+		}
 		n.mu.Unlock()
 	}
 	return nil
@@ -204,7 +208,7 @@ func (l *Lanes) due(ctx context.Context, scanned *Place, upTo int64) (again bool
 	defer l.mu.RUnlock()
 	for _, n := range l.lanes {
 		n.mu.Lock()
-		n.unknown = true
+		n.ask()
 		n.mu.Unlock()
 	}
 	return true, nil

@@ -25,6 +25,7 @@ type books struct {
 	// snapshot, if set, is called when the books have been read and before the
 	// answer is returned.
 	snapshot func()
+	backlogs func() // the same of Backlogs
 }
 
 func newBooks() *books { return &books{rows: map[Key]Ticket{}, done: map[Key]Transition{}} }
@@ -128,6 +129,11 @@ func (b *books) Backlogs(_ context.Context, endpoints []int64) ([]Backlog, error
 	var ls []Backlog
 	for _, l := range found {
 		ls = append(ls, *l)
+	}
+	if b.backlogs != nil {
+		b.mu.Unlock()
+		b.backlogs()
+		b.mu.Lock()
 	}
 	return ls, nil
 }
