@@ -72,16 +72,17 @@ type daemon struct {
 	log   *slog.Logger
 	names stream.Names
 
-	store  *sqlite.Store
-	server *stream.Server // nil with an external broker
-	broker *stream.Client
-	guard  *deliver.Guard
-	sender *deliver.Sender
-	source *fanout.Source // of payloads
-	tests  *tests
-	lanes  *deliver.Lanes
-	loop   *fanout.Loop
-	making sync.Mutex // held from an organization's stream to its row: until then the stream looks like somebody else's
+	store    *sqlite.Store
+	server   *stream.Server // nil with an external broker
+	broker   *stream.Client
+	guard    *deliver.Guard
+	sender   *deliver.Sender
+	source   *fanout.Source // of payloads
+	tests    *tests
+	replayer *replayer
+	lanes    *deliver.Lanes
+	loop     *fanout.Loop
+	making   sync.Mutex // held from an organization's stream to its row: until then the stream looks like somebody else's
 
 	registry *prometheus.Registry
 	metrics  *metrics
@@ -165,6 +166,7 @@ func openDaemon(ctx context.Context, o daemonOptions) (_ *daemon, err error) {
 		Failpoint:   o.Failpoint,
 		Log:         o.Log,
 	})
+	d.replayer = newReplayer(d)
 	d.loop = fanout.NewLoop(fanout.Options{
 		Books: d.store, Log: d.broker, Lanes: d.lanes, Names: d.names, MaxData: o.MaxData,
 		Catalogue: d.strictTypes, Sweep: o.Sweep, Failpoint: o.Failpoint, Logger: o.Log,
@@ -241,6 +243,7 @@ func (d *daemon) Run(ctx context.Context) error {
 	start("fan-out", d.fanOut)
 	start("streams", d.findStreams)
 	start("retention", d.retain)
+	start("replays", d.replayer.Run)
 	start("tokens", d.noteTokens)
 	if d.server != nil {
 		start("broker", d.watchServer)

@@ -42,6 +42,7 @@ func newHandler(o Options, socket bool) http.Handler {
 	a.events()
 	a.deliveries()
 	a.acts()
+	a.replays()
 	a.cursors()
 	a.tokens()
 	a.auditLog()

@@ -44,6 +44,7 @@ func (e *Invalid) Error() string { return e.Field + ": " + e.Detail }
 type Service interface {
 	Insight
 	Acts
+	Replays
 	Tokens
 	AuditLog
 	Memory

@@ -52,6 +52,13 @@ var accesses = map[string]access{
 	"GET /api/v1/orgs/{org}/endpoints/{id}/stats": {scope: read, gated: true},
 	"GET /api/v1/orgs/{org}/events/{id}/explain":  {scope: read, gated: true},
 
+	"POST /api/v1/orgs/{org}/endpoints/{id}/replay": {scope: manage, gated: true, entries: 1},
+	"GET /api/v1/orgs/{org}/replays":                {scope: read, gated: true},
+	"GET /api/v1/orgs/{org}/replays/{id}":           {scope: read, gated: true},
+	"POST /api/v1/orgs/{org}/replays/{id}/pause":    {scope: manage, gated: true, entries: 1},
+	"POST /api/v1/orgs/{org}/replays/{id}/resume":   {scope: manage, gated: true}, // of one that runs: it changes nothing
+	"POST /api/v1/orgs/{org}/replays/{id}/cancel":   {scope: manage, gated: true, entries: 1},
+
 	"GET /api/v1/orgs/{org}/cursor":         {scope: curs},
 	"POST /api/v1/orgs/{org}/cursor/pause":  {scope: move, entries: 1},
 	"POST /api/v1/orgs/{org}/cursor/resume": {scope: move, entries: 1}, // comes after it, in the order of the paths

@@ -128,6 +128,7 @@ var makers = map[string]func(a *API, t *testing.T, org string) (id string){
 	"webhooks":   (*API).endpoint,
 	"events":     func(a *API, t *testing.T, org string) string { id, _ := a.event(t, org); return id },
 	"deliveries": func(a *API, t *testing.T, org string) string { _, id := a.event(t, org); return id },
+	"replays":    (*API).replay,
 	"tokens": func(a *API, t *testing.T, org string) string {
 		return a.tokenUntil(t, org, time.Now().Add(time.Hour), httpapi.WebhooksRead).ID
 	},
@@ -139,6 +140,14 @@ func (a *API) endpoint(t *testing.T, org string) string {
 	made := a.must(t, http.MethodPost, "/api/v1/orgs/"+org+"/endpoints",
 		map[string]any{"url": a.Receiver, "event_types": []string{fmt.Sprintf("never.%d", a.made)}})
 	return made["id"].(string)
+}
+
+// replay starts one that waits, since its endpoint is disabled.
+func (a *API) replay(t *testing.T, org string) string {
+	t.Helper()
+	path := "/api/v1/orgs/" + org + "/endpoints/" + a.endpoint(t, org)
+	a.must(t, http.MethodPatch, path, map[string]any{"disabled": true})
+	return a.must(t, http.MethodPost, path+"/replay", map[string]any{})["id"].(string)
 }
 
 // event appends one and waits for a delivery of it.

@@ -43,6 +43,7 @@ type Service struct {
 	entries    []httpapi.AuditEntry // of the audit, oldest first
 	types      eventTypes
 	paused     map[string]bool // cursors, by org
+	replays    map[string]httpapi.Replay
 
 	// Set by tests before use.
 	Err      error           // not nil: every call fails with it
@@ -65,7 +66,7 @@ var _ httpapi.Service = (*Service)(nil)
 func New() *Service {
 	return &Service{
 		orgs: map[string]httpapi.Org{}, endpoints: map[string]deliver.Endpoint{}, events: map[string][]stream.Event{},
-		tokens: map[string]held{}, answers: map[string]httpapi.Answered{}, paused: map[string]bool{},
+		tokens: map[string]held{}, answers: map[string]httpapi.Answered{}, paused: map[string]bool{}, replays: map[string]httpapi.Replay{},
 		Now: httpapi.Health{Version: "test", PID: 4711, Started: Epoch},
 	}
 }

@@ -1,0 +1,127 @@
+package main
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/grapnel-hooks/grapnel/cmd/internal/httpapi"
+	"github.com/grapnel-hooks/grapnel/deliver"
+	"github.com/grapnel-hooks/grapnel/sqlite"
+)
+
+// StartReplay makes a replay, which the replayer carries on.
+func (d *daemon) StartReplay(ctx context.Context, org, endpoint string, n httpapi.NewReplay) (httpapi.Replay, error) {
+	f, err := replayFilter(n.ReplayFilter)
+	if err != nil {
+		return httpapi.Replay{}, err
+	}
+	shape := func(made any) any { return d.replayAnswer(ctx, made.(sqlite.Replay)) }
+	made, err := d.store.StartReplay(d.asked(ctx, shape), org, endpoint, f, n.Rate)
+	if err != nil {
+		return httpapi.Replay{}, inState(err)
+	}
+	d.replayer.again()
+	return d.replayAnswer(ctx, made), nil
+}
+
+func (d *daemon) CountReplay(ctx context.Context, org, endpoint string, filter httpapi.ReplayFilter) (httpapi.ReplayCounts, error) {
+	f, err := replayFilter(filter)
+	if err != nil {
+		return httpapi.ReplayCounts{}, err
+	}
+	if _, err := d.store.GetEndpoint(ctx, org, endpoint); err != nil {
+		return httpapi.ReplayCounts{}, answered(err)
+	}
+	readable, err := d.readable(ctx, org)
+	if err != nil {
+		return httpapi.ReplayCounts{}, answered(err)
+	}
+	n, err := d.store.CountReplay(ctx, org, endpoint, f, readable)
+	return httpapi.ReplayCounts(n), answered(err)
+}
+
+func (d *daemon) Replays(ctx context.Context, org, before string, limit int) ([]httpapi.Replay, error) {
+	found, err := d.store.ListReplays(ctx, org, before, limit)
+	if err != nil {
+		return nil, answered(err)
+	}
+	list := make([]httpapi.Replay, len(found))
+	for i, r := range found {
+		list[i] = d.replayAnswer(ctx, r)
+	}
+	return list, nil
+}
+
+func (d *daemon) Replay(ctx context.Context, org, id string) (httpapi.Replay, error) {
+	r, err := d.store.GetReplay(ctx, org, id)
+	return d.replayAnswer(ctx, r), answered(err)
+}
+
+func (d *daemon) PauseReplay(ctx context.Context, org, id string) (httpapi.Replay, error) {
+	r, err := d.store.PauseReplay(d.asked(ctx, nil), org, id)
+	return d.replayAnswer(ctx, r), inState(err)
+}
+
+func (d *daemon) ResumeReplay(ctx context.Context, org, id string) (httpapi.Replay, error) {
+	r, err := d.store.ResumeReplay(d.asked(ctx, nil), org, id)
+	d.replayer.again()
+	return d.replayAnswer(ctx, r), inState(err)
+}
+
+func (d *daemon) CancelReplay(ctx context.Context, org, id string) (httpapi.Replay, error) {
+	r, err := d.store.CancelReplay(d.asked(ctx, nil), org, id)
+	return d.replayAnswer(ctx, r), inState(err)
+}
+
+func replayFilter(f httpapi.ReplayFilter) (sqlite.ReplayFilter, error) {
+	state, err := deliver.ParseState(f.Status)
+	if err != nil || state == deliver.Pending {
+		return sqlite.ReplayFilter{}, &httpapi.Invalid{Field: "status", Detail: "must be one of dead, delivered, cancelled"}
+	}
+	return sqlite.ReplayFilter{State: state, Types: f.EventTypes, Since: f.Since, Until: f.Until}, nil
+}
+
+func (d *daemon) replayAnswer(ctx context.Context, r sqlite.Replay) httpapi.Replay {
+	out := httpapi.Replay{
+		ID: r.ID, Org: r.Org, Endpoint: r.Endpoint,
+		NewReplay: httpapi.NewReplay{
+			ReplayFilter: httpapi.ReplayFilter{Status: r.ReplayFilter.State.String(), EventTypes: r.Types, Since: r.Since, Until: r.Until},
+			Rate:         r.Rate,
+		},
+		ReplayCounts: httpapi.ReplayCounts(r.ReplayCounts), State: r.State.String(), Why: r.Why, StartedBy: r.Actor,
+		CreatedAt: r.CreatedAt, UpdatedAt: r.UpdatedAt, FinishedAt: r.FinishedAt,
+	}
+	if r.ID != "" && r.State == sqlite.ReplayRunning {
+		_, out.Waiting = d.replayRoom(ctx, r)
+	}
+	return out
+}
+
+// readable is what can be read of an org's stream now.
+func (d *daemon) readable(ctx context.Context, org string) (sqlite.Readable, error) {
+	pos, err := d.store.Position(ctx, org)
+	if err != nil {
+		return sqlite.Readable{}, err
+	}
+	st, err := d.broker.State(ctx, d.names.Stream(org))
+	if err != nil {
+		return sqlite.Readable{}, err
+	}
+	return sqlite.Readable{Incarnation: pos.Incarnation, First: st.First}, nil
+}
+
+// replayRoom is how many deliveries a replay may make pending now; when there
+// is none, it says why.
+func (d *daemon) replayRoom(ctx context.Context, r sqlite.Replay) (room int, why string) {
+	ep, err := d.store.GetEndpoint(ctx, r.Org, r.Endpoint)
+	switch pending := d.store.PendingOf(r.Row); {
+	case err != nil:
+		return 1, "" // the next step ends it
+	case !ep.Enabled():
+		return 0, "the endpoint is disabled"
+	case pending >= replayPending:
+		return 0, fmt.Sprintf("%d deliveries of the endpoint are pending, and more are made only below %d", pending, replayPending)
+	default:
+		return int(replayPending - pending), ""
+	}
+}

@@ -1,0 +1,124 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"time"
+
+	"github.com/grapnel-hooks/grapnel/sqlite"
+)
+
+// A replay gives way to live traffic: it makes deliveries pending in small steps,
+// at its rate, and only while few of its endpoint are.
+const (
+	replayTick    = 200 * time.Millisecond
+	replayStep    = 200                    // deliveries of one step, at most
+	replayPending = 1000                   // of the endpoint; then it waits
+	replayLook    = 100 * time.Millisecond // at each tick, for one replay
+	replayBackoff = 5 * time.Second        // after an error
+)
+
+// replayBooks is what the replayer asks the store.
+type replayBooks interface {
+	RunningReplays(ctx context.Context) ([]sqlite.Replay, error)
+	StepReplay(ctx context.Context, r sqlite.Replay, readable sqlite.Readable, n int) (sqlite.Replay, error)
+}
+
+// replayer carries on the replays that run. It remembers nothing that the books
+// do not know, but their pace.
+type replayer struct {
+	books    replayBooks
+	readable func(ctx context.Context, org string) (sqlite.Readable, error)
+	room     func(ctx context.Context, r sqlite.Replay) (room int, why string)
+	made     func(row int64) // is told that an endpoint has new pending deliveries
+	log      *slog.Logger
+
+	wake chan struct{}        // holds one: there may be a replay to carry on
+	next map[string]time.Time // when each may go on. Owned by Run
+}
+
+func newReplayer(d *daemon) *replayer {
+	return &replayer{
+		books: d.store, readable: d.readable, room: d.replayRoom, made: d.lanes.Recheck, log: d.log,
+		wake: make(chan struct{}, 1), next: map[string]time.Time{},
+	}
+}
+
+// again makes the replayer look for replays that run.
+func (p *replayer) again() {
+	select {
+	case p.wake <- struct{}{}:
+	default:
+	}
+}
+
+// Run carries replays on until ctx ends. A step that has begun is finished.
+func (p *replayer) Run(ctx context.Context) error {
+	tick := time.NewTicker(replayTick)
+	defer tick.Stop()
+	for {
+		running, err := p.books.RunningReplays(ctx)
+		if err != nil && ctx.Err() == nil {
+			p.log.Warn("replays cannot be looked for; it is tried again", "error", err)
+		}
+		for _, r := range running {
+			p.carry(ctx, r)
+		}
+		if len(running) == 0 && err == nil {
+			clear(p.next)
+			select {
+			case <-p.wake:
+				continue
+			case <-ctx.Done():
+				return nil
+			}
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return nil
+		}
+	}
+}
+
+// carry takes the steps of one replay that its pace allows now.
+func (p *replayer) carry(ctx context.Context, r sqlite.Replay) {
+	now := time.Now()
+	at := p.next[r.ID]
+	if late := now.Add(-replayTick); at.Before(late) {
+		at = late // what was not used before is not made up for
+	}
+	if at.After(now) || ctx.Err() != nil {
+		return
+	}
+	room, _ := p.room(ctx, r)
+	n := min(room, replayStep, 1+r.Rate*int(now.Sub(at)/time.Millisecond)/1000)
+	if n <= 0 {
+		return
+	}
+	readable, err := p.readable(ctx, r.Org)
+	made := 0
+	for err == nil && made < n && r.State == sqlite.ReplayRunning && ctx.Err() == nil {
+		was := r
+		if r, err = p.books.StepReplay(ctx, r, readable, n-made); err == nil {
+			made += int(r.Replayed - was.Replayed)
+		}
+		if time.Since(now) >= replayLook {
+			break
+		}
+	}
+	p.next[r.ID] = at.Add(time.Duration(made) * time.Second / time.Duration(r.Rate))
+	if made > 0 {
+		p.made(r.Row)
+	}
+	switch {
+	case err != nil && ctx.Err() == nil && !errors.Is(err, sqlite.ErrClosed):
+		p.next[r.ID] = now.Add(replayBackoff)
+		p.log.Warn("a replay cannot go on; it is tried again", "org", r.Org, "replay", r.ID, "error", err)
+	case r.State.Finished():
+		delete(p.next, r.ID)
+		p.log.Info("replay is "+r.State.String(), "org", r.Org, "endpoint", r.Endpoint, "replay", r.ID,
+			"replayed", r.Replayed, "skipped", r.Skipped, "lost", r.Lost)
+	}
+}
