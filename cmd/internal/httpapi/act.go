@@ -43,13 +43,7 @@ type EventReplay struct {
 
 type eventReplay struct {
 	EventPath
-	Body    *EventReplay
-	RawBody []byte
-}
-
-// Resolve implements huma.Resolver.
-func (e *eventReplay) Resolve(huma.Context) []error {
-	return strictly(typeOf[EventReplay](), e.RawBody, "body")
+	Write[EventReplay]
 }
 
 func (a *api) acts() {
@@ -77,15 +71,14 @@ func (a *api) acts() {
 			}
 			return &answer[DeliveryBody]{deliveryBody(d)}, nil
 		})
+	body := new(huma.RequestBody)
 	handle(a, route{id: "replay-event", method: http.MethodPost, path: org + "/events/{id}/replay", status: http.StatusAccepted, tag: "events", access: manage, bodyless: true,
-		summary: "Send an event again, to every endpoint that had it or to one; next_cursor goes on in the list of deliveries with event_id"},
+		summary:  "Send an event again, to every endpoint that had it or to one; next_cursor goes on in the list of deliveries with event_id",
+		describe: func(op *huma.Operation) { op.RequestBody = body }},
 		func(ctx context.Context, in *eventReplay) (*answer[List[DeliveryBody]], error) {
-			endpoint := ""
-			if in.Body != nil {
-				endpoint = in.Body.EndpointID
-			}
-			return a.replayEvent(ctx, in.EventPath, endpoint)
+			return a.replayEvent(ctx, in.EventPath, in.Body.EndpointID)
 		})
+	body.Required = false // see rotate-endpoint-secret
 }
 
 // replayEvent sends an event again; endpoint "" is all that had it.
