@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"net/url"
 	"slices"
+	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -150,6 +151,7 @@ type Target struct {
 	secrets []sign.Secret // newest first
 	ends    []time.Time   // of the secrets, zero: not; nil when none ends
 	headers []targetHeader
+	masked  [][]byte // what is not kept of an answer
 	timeout time.Duration
 }
 
@@ -198,6 +200,7 @@ func NewTarget(e Endpoint) (*Target, error) {
 	for _, h := range headers {
 		t.headers = append(t.headers, targetHeader{h.Name, []string{h.Value.Reveal()}})
 	}
+	t.masked = masked(t.headers)
 	return t, nil
 }
 
@@ -236,7 +239,7 @@ func (s *Sender) Send(ctx context.Context, t *Target, p *Payload, k Key, attempt
 	} else {
 		o.Class = classOf(res.StatusCode)
 		o.Status = res.StatusCode
-		o.Header = keptHeader(res.Header)
+		o.Header = keptHeader(res.Header, t)
 		if o.Status == http.StatusTooManyRequests || o.Status == http.StatusServiceUnavailable {
 			o.RetryAfter = retryAfter(res.Header.Get("Retry-After"), now)
 		}
@@ -244,7 +247,7 @@ func (s *Sender) Send(ctx context.Context, t *Target, p *Payload, k Key, attempt
 			if left := t.timeout - time.Since(start); left > bodyTimeout {
 				e.sooner(bodyTimeout)
 			}
-			o.Body, o.Truncated = readBody(res)
+			o.Body, o.Truncated = readBody(res, t)
 		}
 	}
 	if e.finish() {
@@ -284,14 +287,18 @@ func classOf(status int) Class {
 	return HTTP5xx
 }
 
-func keptHeader(h http.Header) http.Header {
+func keptHeader(h http.Header, t *Target) http.Header {
 	var kept http.Header
 	for _, name := range keptHeaders {
 		if v := h[name]; len(v) > 0 && v[0] != "" {
 			if kept == nil {
 				kept = make(http.Header, len(keptHeaders))
 			}
-			kept[name] = []string{v[0][:min(len(v[0]), keptHeaderValue)]}
+			value := v[0]
+			if len(t.masked) > 0 || strings.Contains(value, string(secretPrefix)) {
+				value = string(t.mask([]byte(value)))
+			}
+			kept[name] = []string{value[:min(len(value), keptHeaderValue)]}
 		}
 	}
 	return kept
@@ -300,8 +307,9 @@ func keptHeader(h http.Header) http.Header {
 var bodies = sync.Pool{New: func() any { return new([maxBody]byte) }}
 
 // readBody reads the body up to its limit, so that the connection can be used
-// again, and returns what is kept of it, and whether that is not all.
-func readBody(res *http.Response) (kept []byte, truncated bool) {
+// again, and returns what is kept of it, and whether that is not all. Masked is
+// what was read, not what is kept of it: the end of that may cut a value in two.
+func readBody(res *http.Response, t *Target) (kept []byte, truncated bool) {
 	defer res.Body.Close()
 	if res.StatusCode == http.StatusSwitchingProtocols {
 		return nil, true // what follows is no body, and never ends
@@ -318,7 +326,8 @@ func readBody(res *http.Response) (kept []byte, truncated bool) {
 		}
 	}
 	if n > 0 {
-		kept = slices.Clone(buf[:min(n, KeptBody)])
+		text := t.mask(buf[:n])
+		kept = slices.Clone(text[:min(len(text), KeptBody)])
 	}
 	return kept, !complete || n > KeptBody
 }

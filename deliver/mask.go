@@ -1,0 +1,72 @@
+package deliver
+
+import (
+	"bytes"
+	"cmp"
+	"encoding/json"
+	"slices"
+	"strings"
+)
+
+// A receiver that shows requests in its answers would make what only the
+// endpoint's owner knows readable for all who may read deliveries, and put it into
+// the database in plain text. So it is taken out of what is kept of an answer.
+// What the receiver has encoded in another way than JSON does is not found.
+
+// minMasked is the least of a header's value that is taken out, in bytes. What is
+// shorter keeps no secret, and occurs in any text.
+const minMasked = 6
+
+var mask = []byte(redacted)
+
+// masked are the texts of the headers' values that are not kept, the longest
+// first: each as it is, as a JSON string has it, and without the scheme before it
+// ("Bearer ").
+func masked(headers []targetHeader) (texts [][]byte) {
+	add := func(s string) {
+		if len(s) >= minMasked && !slices.ContainsFunc(texts, func(t []byte) bool { return string(t) == s }) {
+			texts = append(texts, []byte(s))
+		}
+	}
+	for _, h := range headers {
+		value := strings.TrimSpace(h.value[0])
+		_, credentials, _ := strings.Cut(value, " ")
+		for _, s := range []string{value, credentials} {
+			add(s)
+			add(quoted(s, true))
+			add(quoted(s, false))
+		}
+	}
+	slices.SortStableFunc(texts, func(a, b []byte) int { return cmp.Compare(len(b), len(a)) })
+	return texts
+}
+
+// quoted is s as it stands in a JSON string, with or without < > & escaped, as
+// some libraries do.
+func quoted(s string, html bool) string {
+	var b strings.Builder
+	e := json.NewEncoder(&b)
+	e.SetEscapeHTML(html)
+	if e.Encode(s) != nil {
+		return s
+	}
+	return strings.TrimSuffix(strings.TrimPrefix(strings.TrimSpace(b.String()), `"`), `"`)
+}
+
+// mask is text without the values of the endpoint's own headers and without its
+// signing secrets. It is text itself if there is none of them.
+func (t *Target) mask(text []byte) []byte {
+	for _, m := range t.masked {
+		if bytes.Contains(text, m) {
+			text = bytes.ReplaceAll(text, m, mask)
+		}
+	}
+	if bytes.Contains(text, secretPrefix) { // rarely, so that nobody waits for the rest
+		for _, s := range t.secrets {
+			text = bytes.ReplaceAll(text, []byte(s.Reveal()), mask)
+		}
+	}
+	return text
+}
+
+var secretPrefix = []byte("whsec_")
