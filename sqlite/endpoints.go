@@ -8,7 +8,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/grapnel-hooks/grapnel/deliver"
@@ -217,7 +216,7 @@ func (s *Store) AddEndpoint(ctx context.Context, e deliver.Endpoint, start Start
 		}
 		t.changed(o, e)
 		t.made = e
-		return t.audited(o, "endpoint.add", e.ID, endpointChanges(deliver.Endpoint{}, e))
+		return t.audited(o, "endpoint.add", e.ID, endpointChanges(deliver.Endpoint{}, e).made())
 	})
 	if err != nil {
 		return deliver.Endpoint{}, fmt.Errorf("add endpoint to %s: %w", e.Org, err)
@@ -305,42 +304,6 @@ func (s *Store) SetEndpoint(ctx context.Context, org, id string, c EndpointChang
 		}
 		return len(changes) > 0, nil
 	})
-}
-
-// endpointChanges are the settings that differ, by their names in the API. Of
-// headers and of a URL's query it has no values.
-func endpointChanges(before, after deliver.Endpoint) Changes {
-	c := Changes{}
-	if before.URL != after.URL {
-		c["url"] = [2]any{withoutQuery(before.URL), withoutQuery(after.URL)}
-	}
-	changed(c, "description", before.Description, after.Description)
-	changed(c, "workspace_id", before.Workspace, after.Workspace)
-	changed(c, "timeout_ms", before.Timeout.Milliseconds(), after.Timeout.Milliseconds())
-	changed(c, "retry", before.Retry, after.Retry)
-	changed(c, "concurrency", before.Concurrency, after.Concurrency)
-	if !slices.Equal(before.EventTypes, after.EventTypes) {
-		c["event_types"] = [2]any{before.EventTypes, after.EventTypes}
-	}
-	if !slices.EqualFunc(before.Headers, after.Headers, func(a, b deliver.Header) bool { return a.Name == b.Name && a.Value.Equal(b.Value) }) {
-		c["headers"] = [2]any{headerNames(before.Headers), headerNames(after.Headers)}
-	}
-	return c
-}
-
-func withoutQuery(url string) string {
-	if base, _, found := strings.Cut(url, "?"); found {
-		return base + "?…"
-	}
-	return url
-}
-
-func headerNames(headers []deliver.Header) []string {
-	names := make([]string, len(headers))
-	for i, h := range headers {
-		names[i] = h.Name
-	}
-	return names
 }
 
 // DisableEndpoint ends the endpoint's subscription at the org's position. Its

@@ -61,12 +61,19 @@ func changed(changes map[string]httpapi.ChangeBody) string {
 		}
 		parts = append(parts, fmt.Sprintf("%s: %s → %s", name, brief(c.Old), brief(c.New)))
 	}
-	return strings.Join(parts, "; ")
+	return cut(strings.Join(parts, "; "), 100)
+}
+
+// cut is s in at most that many characters.
+func cut(s string, most int) string {
+	if r := []rune(s); len(r) > most {
+		return string(r[:most-1]) + "…"
+	}
+	return s
 }
 
 // brief is a value of JSON in at most 40 characters.
 func brief(v any) string {
-	const most = 40
 	s, ok := v.(string)
 	if !ok {
 		b, err := json.Marshal(v)
@@ -75,12 +82,8 @@ func brief(v any) string {
 		}
 		s = string(b)
 	}
-	switch r := []rune(s); {
-	case v == nil || len(r) == 0:
+	if v == nil || s == "" {
 		return "-"
-	case len(r) > most:
-		return string(r[:most-1]) + "…"
-	default:
-		return string(r)
 	}
+	return cut(s, 40)
 }
