@@ -247,6 +247,32 @@ func TestCommands(t *testing.T) {
 			"delivery cancel acme " + d[2] + " --json",
 			"delivery cancel acme",
 		}},
+		{"replay", replayable(t), []string{
+			"replay list acme",
+			"endpoint replay acme ep_01M7YRRW6G0000000000000001 --dry-run",
+			"endpoint replay acme ep_01M7YRRW6G0000000000000001 --dry-run --type lead_won --json",
+			"endpoint replay acme ep_01M7YRRW6G0000000000000001 --type 'invoice.*' --type nothing --since 2026-11-21T10:00:00Z --rate 20",
+			"endpoint replay acme ep_01M7YRRW6G0000000000000001 --json",
+			"endpoint replay acme ep_01M7YRRW6G0000000000000001 --status pending",
+			"endpoint replay acme ep_01M7YRRW6G0000000000000001 --type 'invoice*'",
+			"endpoint replay acme ep_01M7YRRW6G0000000000000001 --since 2026-11-21T10:00:00Z --until 2026-11-21T10:00:00Z",
+			"endpoint replay acme ep_01M7YRRW6G0000000000000001 --rate 0",
+			"endpoint replay acme ep_01M7YRRW6G0000000000000001 --rate 1001",
+			"endpoint replay acme ep_nothing",
+			"endpoint disable acme ep_01M7YRRW6G0000000000000001",
+			"endpoint replay acme ep_01M7YRRW6G0000000000000001 --status delivered",
+			"endpoint replay acme ep_01M7YRRW6G0000000000000001",
+			"replay list acme",
+			"replay list acme --json --limit 1",
+			"replay show acme rpl_01M7YRS03G0000000000000001",
+			"replay pause acme rpl_01M7YRS3180000000000000003",
+			"replay show acme rpl_01M7YRS3180000000000000003 --json",
+			"replay resume acme rpl_01M7YRS3180000000000000003",
+			"replay cancel acme rpl_01M7YRS3180000000000000003",
+			"replay cancel acme rpl_01M7YRS3180000000000000003",
+			"replay show acme rpl_nothing",
+			"replay list nobody",
+		}},
 		{"token", httpapitest.New(), []string{
 			"org add acme",
 			"token list acme",
@@ -300,6 +326,14 @@ func TestCommands(t *testing.T) {
 			golden(t, "commands/"+c.name+".txt", transcript(t, pretend(t, c.s), c.lines...))
 		})
 	}
+}
+
+// replayable has two dead deliveries and a pending one.
+func replayable(t *testing.T) *httpapitest.Service {
+	t.Helper()
+	s := httpapitest.New()
+	withDeliveries(t, s)
+	return s
 }
 
 // withDeliveries gives s an organization with an endpoint, two dead deliveries and a

@@ -121,7 +121,7 @@ Start with "grapnel demo", which shows all of it in a few seconds.`,
 		}
 	}
 	group("run", a.serveCommand(), a.demoCommand())
-	group("manage", a.orgCommand(), a.endpointCommand(), a.eventCommand(), a.eventTypeCommand(), a.deliveryCommand(), a.cursorCommand(),
+	group("manage", a.orgCommand(), a.endpointCommand(), a.eventCommand(), a.eventTypeCommand(), a.deliveryCommand(), a.replayCommand(), a.cursorCommand(),
 		a.tokenCommand(), a.auditCommand(), a.keysCommand(), a.fsckCommand())
 	group("build", a.listenCommand(), benchCommand(), a.versionCommand())
 	root.SetHelpCommandGroupID("build")

@@ -100,8 +100,8 @@ type ReplayBody struct {
 	Skipped    int64      `json:"skipped" example:"2" doc:"Had left the state meanwhile, or were removed by retention"`
 	Lost       int64      `json:"lost" example:"0" doc:"Cannot be sent again: the stream does not hold their events any more, and the books do not keep their payloads"`
 	StartedBy  string     `json:"started_by,omitempty" example:"operator"`
-	CreatedAt  time.Time  `json:"created_at"`
-	UpdatedAt  time.Time  `json:"updated_at" doc:"Of the last step, or change of state"`
+	CreatedAt  *time.Time `json:"created_at,omitempty" doc:"Left out with dry_run"`
+	UpdatedAt  *time.Time `json:"updated_at,omitempty" doc:"Of the last step, or change of state"`
 	FinishedAt *time.Time `json:"finished_at,omitempty"`
 }
 
@@ -185,8 +185,7 @@ func (a *api) startReplay(ctx context.Context, in *replayCreate) (*replayAnswer,
 		if err != nil {
 			return nil, err
 		}
-		now := time.Now()
-		body := replayBody(Replay{Org: in.Org, Endpoint: in.ID, NewReplay: n, ReplayCounts: counts, State: "done", CreatedAt: now, UpdatedAt: now, FinishedAt: now})
+		body := replayBody(Replay{Org: in.Org, Endpoint: in.ID, NewReplay: n, ReplayCounts: counts, State: "done"})
 		body.DryRun = true
 		return &replayAnswer{Status: http.StatusOK, Body: body}, nil
 	}
@@ -228,6 +227,6 @@ func replayBody(r Replay) ReplayBody {
 		ID: r.ID, Org: r.Org, EndpointID: r.Endpoint, State: r.State, Waiting: r.Waiting, Why: r.Why,
 		Status: r.Status, EventTypes: r.EventTypes, Since: optional(r.Since), Until: optional(r.Until), Rate: r.Rate,
 		Matched: r.Matched, Replayed: r.Replayed, Skipped: r.Skipped, Lost: r.Lost, StartedBy: r.StartedBy,
-		CreatedAt: utc(r.CreatedAt), UpdatedAt: utc(r.UpdatedAt), FinishedAt: optional(r.FinishedAt),
+		CreatedAt: optional(r.CreatedAt), UpdatedAt: optional(r.UpdatedAt), FinishedAt: optional(r.FinishedAt),
 	}
 }
