@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"time"
 
@@ -12,7 +13,7 @@ import (
 func (a *app) cursorCommand() *cobra.Command {
 	return family("cursor", "See how far each stream is fanned out, hold it and move it", `  grapnel cursor list
   grapnel cursor pause acme`,
-		a.cursorList(), a.cursorShow(), a.cursorPause(), a.cursorResume())
+		a.cursorList(), a.cursorShow(), a.cursorReset(), a.cursorPause(), a.cursorResume(), a.cursorGaps())
 }
 
 func (a *app) cursorList() *cobra.Command {
@@ -92,6 +93,40 @@ func (a *app) cursorShow() *cobra.Command {
 	}
 }
 
+func (a *app) cursorGaps() *cobra.Command {
+	var l listFlags
+	c := &cobra.Command{
+		Use:   "gaps ORG",
+		Short: "List sequences that were never fanned out",
+		Long: `List sequences that were never fanned out, the newest first: "lost" ones were gone
+from the stream before the cursor came, "skipped" ones the cursor was moved over.`,
+		Example: `  grapnel cursor gaps acme
+  grapnel cursor gaps acme --json`,
+		Args: cobra.ExactArgs(1),
+		RunE: func(c *cobra.Command, args []string) error {
+			api := a.client()
+			all, err := collect(c.Context(), l, func(ctx context.Context, p client.Page) (httpapi.List[httpapi.GapBody], error) {
+				return api.Gaps(ctx, args[0], p)
+			})
+			if err != nil {
+				return err
+			}
+			t := gapTable()
+			return list(a, all, t, func(g httpapi.GapBody) { gapRow(t, g) }, "No gaps: every sequence was fanned out.")
+		},
+	}
+	l.define(c)
+	return c
+}
+
+func gapTable() *table {
+	return &table{columns: []string{">FROM", ">TO", ">COUNT", ">INCARNATION", "REASON", "NOTICED"}}
+}
+
+func gapRow(t *table, g httpapi.GapBody) {
+	t.add(g.From, g.To, g.Count, g.Incarnation, g.Reason, moment(g.At))
+}
+
 func (a *app) printCursor(b httpapi.CursorBody, gaps httpapi.List[httpapi.GapBody], rejected httpapi.List[httpapi.RejectedBody]) {
 	var f facts
 	f.add("org", b.Org)
@@ -112,9 +147,9 @@ func (a *app) printCursor(b httpapi.CursorBody, gaps httpapi.List[httpapi.GapBod
 	f.print(a.out, a.ink())
 	if len(gaps.Data) > 0 {
 		a.printf("\nSequences that were never fanned out:\n")
-		t := &table{columns: []string{">FROM", ">TO", ">COUNT", ">INCARNATION", "REASON", "NOTICED"}}
+		t := gapTable()
 		for _, g := range gaps.Data {
-			t.add(g.From, g.To, g.Count, g.Incarnation, g.Reason, moment(g.At))
+			gapRow(t, g)
 		}
 		t.print(a.out, a.ink())
 	}

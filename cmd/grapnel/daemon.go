@@ -84,6 +84,8 @@ type daemon struct {
 	loop     *fanout.Loop
 	making   sync.Mutex // held from an organization's stream to its row: until then the stream looks like somebody else's
 
+	foreseeing sync.Mutex // held while a move of a cursor is counted, which is much work
+
 	registry *prometheus.Registry
 	metrics  *metrics
 	started  time.Time

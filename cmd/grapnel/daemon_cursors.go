@@ -2,8 +2,14 @@ package main
 
 import (
 	"context"
+	"errors"
+	"fmt"
+	"time"
 
 	"github.com/grapnel-hooks/grapnel/cmd/internal/httpapi"
+	"github.com/grapnel-hooks/grapnel/cursor"
+	"github.com/grapnel-hooks/grapnel/fanout"
+	"github.com/grapnel-hooks/grapnel/stream"
 )
 
 // PauseCursor needs to tell nobody: fan-out asks the books before each batch.
@@ -21,4 +27,125 @@ func (d *daemon) ResumeCursor(ctx context.Context, org string) (httpapi.Cursor, 
 	}
 	d.loop.Reload(org)
 	return d.Cursor(ctx, org)
+}
+
+// ResetCursor foresees a move of the org's position, and makes it if asked to.
+// One at a time: it may read a million messages.
+func (d *daemon) ResetCursor(ctx context.Context, org string, r httpapi.CursorReset) (httpapi.CursorPlan, error) {
+	pos, err := d.store.Position(ctx, org)
+	if err != nil {
+		return httpapi.CursorPlan{}, answered(err)
+	}
+	if r.Execute && r.Expect != pos.Seq {
+		return httpapi.CursorPlan{}, elsewhere(pos, r.Expect)
+	}
+	if !d.foreseeing.TryLock() {
+		return httpapi.CursorPlan{}, httpapi.ErrBusy
+	}
+	defer d.foreseeing.Unlock()
+	m := fanout.Move{From: pos, Skip: r.AllowSkip, Reason: r.Reason}
+	if m.To, err = d.destination(ctx, pos, r); err != nil {
+		return httpapi.CursorPlan{}, err
+	}
+	plan, err := d.foresee(ctx, m)
+	if err != nil || !r.Execute {
+		return plan, err
+	}
+	var skip *fanout.SkipError
+	switch err := d.store.MoveCursor(d.asked(ctx, nil), org, m); {
+	case errors.As(err, &skip):
+		return plan, &httpapi.Invalid{Field: "allow_skip", Detail: fmt.Sprintf("%d events (sequences %d to %d) were never read and would be skipped: set it if that is what you want", plan.Skipped, skip.From, skip.To)}
+	case errors.Is(err, fanout.ErrMoved):
+		if pos, err := d.store.Position(ctx, org); err == nil {
+			return plan, elsewhere(pos, r.Expect)
+		}
+		return plan, fmt.Errorf("the cursor has moved on from %d: %w", r.Expect, httpapi.ErrState)
+	case err != nil:
+		return plan, answered(err)
+	}
+	// Crash here: the start reads the position from the books.
+	d.loop.Reload(org)
+	plan.Executed = true
+	return plan, nil
+}
+
+func elsewhere(pos cursor.Position, expected stream.Seq) error {
+	return fmt.Errorf("the cursor is at %d, not at %d: %w", pos.Seq, expected, httpapi.ErrState)
+}
+
+// destination is the position that a reset asks for.
+func (d *daemon) destination(ctx context.Context, pos cursor.Position, r httpapi.CursorReset) (cursor.Position, error) {
+	st, err := d.broker.State(ctx, pos.Stream)
+	if err != nil {
+		return pos, err
+	}
+	far, err := d.store.Furthest(ctx, pos.Org)
+	if err != nil {
+		return pos, answered(err)
+	}
+	to := pos
+	if pos.Created.IsZero() {
+		to.Created, to.Incarnation = st.Created, max(pos.Incarnation, 1)
+	} else if !pos.Created.Equal(st.Created) || st.Last < far.Seq {
+		return pos, fmt.Errorf("the stream is not the one that the cursor was taken from; wait until it has noticed: %w", httpapi.ErrState)
+	}
+	before := max(st.First, 1) - 1
+	switch {
+	case r.Seq != nil && *r.Seq > st.Last:
+		return pos, &httpapi.Invalid{Field: "to_seq", Detail: fmt.Sprintf("the stream ends with %d", st.Last)}
+	case r.Seq != nil:
+		to.Seq = max(*r.Seq, before) // what is gone cannot be read
+	case r.Earliest:
+		to.Seq = before
+	case r.Latest:
+		to.Seq = st.Last
+	default:
+		at := r.Time
+		if r.Ago != nil {
+			at = time.Now().Add(-*r.Ago)
+		}
+		if to.Seq, err = cursor.Before(ctx, d.broker, pos.Stream, st, at); err != nil {
+			return pos, err
+		}
+	}
+	to.Anchor = time.Time{}
+	if to.Seq == 0 {
+		return to, nil
+	}
+	msgs, _, err := d.broker.Read(ctx, pos.Stream, to.Seq, 1)
+	if err != nil {
+		return pos, fmt.Errorf("read %s at %d: %w", pos.Stream, to.Seq, err)
+	}
+	if len(msgs) > 0 && msgs[0].Seq == to.Seq {
+		to.Anchor = msgs[0].Time
+	}
+	return to, nil
+}
+
+// foresee counts what a move would cause.
+func (d *daemon) foresee(ctx context.Context, m fanout.Move) (httpapi.CursorPlan, error) {
+	org := m.From.Org
+	dec, err := d.decoding(ctx, org)
+	if err != nil {
+		return httpapi.CursorPlan{}, err
+	}
+	o, err := d.store.Org(ctx, org)
+	if err != nil {
+		return httpapi.CursorPlan{}, answered(err)
+	}
+	o.Types = d.strictTypes()
+	books, err := d.store.Audit(ctx, org)
+	if err != nil {
+		return httpapi.CursorPlan{}, answered(err)
+	}
+	defer books.Close()
+	f, err := fanout.Foresee(ctx, d.broker, dec, o, books, m.From, m.To.Seq)
+	if err != nil {
+		return httpapi.CursorPlan{}, err
+	}
+	return httpapi.CursorPlan{
+		Org: org, From: m.From.Seq, To: m.To.Seq,
+		Again: f.Again, Existing: f.Existing, New: f.New, Forgotten: f.Forgotten, Skipped: f.Skipped,
+		Complete: f.Complete, Through: f.Through,
+	}, nil
 }

@@ -19,3 +19,10 @@ func (c *Client) ResumeCursor(ctx context.Context, org string) (out httpapi.Curs
 	err = c.call(ctx, http.MethodPost, orgPath(org, "cursor", "resume"), nil, nil, &out)
 	return out, err
 }
+
+// ResetCursor foresees a move of the organization's cursor, and makes it when
+// r says so. It may take a minute.
+func (c *Client) ResetCursor(ctx context.Context, org string, r httpapi.CursorResetBody) (out httpapi.CursorPlanBody, err error) {
+	err = c.patiently(ctx, http.MethodPost, orgPath(org, "cursor", "reset"), nil, r, &out)
+	return out, err
+}

@@ -2,7 +2,12 @@ package httpapi
 
 import (
 	"context"
+	"fmt"
 	"net/http"
+	"time"
+
+	"github.com/danielgtaylor/huma/v2"
+	"github.com/grapnel-hooks/grapnel/stream"
 )
 
 // CursorMoves is the part of a Service by which people hold and move cursors.
@@ -13,6 +18,83 @@ type CursorMoves interface {
 	// Deliveries that exist go on. Repeating either changes nothing.
 	PauseCursor(ctx context.Context, org string) (Cursor, error)
 	ResumeCursor(ctx context.Context, org string) (Cursor, error)
+	// ResetCursor foresees a move of the org's position, and makes it when
+	// r.Execute is set. It wraps ErrState when the position is not r.Expect or the
+	// stream is not the one that the position was taken from, and ErrBusy while
+	// another one is foreseen. An *Invalid names "allow_skip" when events
+	// would be skipped, and "to_seq" when the stream does not go as far.
+	ResetCursor(ctx context.Context, org string, r CursorReset) (CursorPlan, error)
+}
+
+// CursorReset says where a cursor is to be moved: one of Seq, Time, Ago,
+// Earliest and Latest.
+type CursorReset struct {
+	Seq      *stream.Seq    // fanned out up to here: the next one is read next
+	Time     time.Time      // to before the first event that was stored then or later
+	Ago      *time.Duration // the same, so long ago
+	Earliest bool           // to before the stream's first event
+	Latest   bool           // to the stream's last event
+
+	Execute   bool // else it is only foreseen
+	Reason    string
+	Expect    stream.Seq // where the position has to be
+	AllowSkip bool       // events that were never read may be skipped
+}
+
+// CursorPlan is what a move causes.
+type CursorPlan struct {
+	Org      string
+	Executed bool
+	From, To stream.Seq
+
+	Again     uint64 // messages that are read again
+	Existing  uint64 // deliveries of them that exist already
+	New       uint64 // deliveries of them that are missing, and are made
+	Forgotten uint64 // of the messages: those of whose deliveries retention may have removed some
+	Skipped   uint64 // events that were never read, and never are
+	Complete  bool   // all was counted
+	Through   stream.Seq
+}
+
+// CursorResetBody is the body of POST /orgs/{org}/cursor/reset.
+type CursorResetBody struct {
+	ToSeq      *uint64    `json:"to_seq,omitempty" maximum:"9223372036854775807" doc:"To this sequence: the next one is read next"`
+	ToTime     *time.Time `json:"to_time,omitempty" doc:"To before the first event that was stored then or later"`
+	ByDuration *Duration  `json:"by_duration,omitempty" doc:"To before the first event that was stored so long ago or later"`
+	ToEarliest bool       `json:"to_earliest,omitempty" doc:"To before the first event of the stream"`
+	ToLatest   bool       `json:"to_latest,omitempty" doc:"To the last event of the stream"`
+
+	Execute        bool    `json:"execute,omitempty" doc:"Move it; without, the answer only says what would happen"`
+	Reason         string  `json:"reason,omitempty" maxLength:"500" doc:"For the audit; needed with execute"`
+	ExpectPosition *uint64 `json:"expect_position,omitempty" maximum:"9223372036854775807" doc:"Where the cursor is; needed with execute. 409 if it is elsewhere"`
+	AllowSkip      bool    `json:"allow_skip,omitempty" doc:"Events that were never read may be skipped"`
+}
+
+// TransformSchema implements huma.SchemaTransformer: one way of saying where to
+// is an example, all of them are not.
+func (CursorResetBody) TransformSchema(_ huma.Registry, s *huma.Schema) *huma.Schema {
+	s.Examples = []any{map[string]any{"by_duration": "1h"}}
+	return s
+}
+
+// CursorPlanBody is the answer to POST /orgs/{org}/cursor/reset.
+type CursorPlanBody struct {
+	Org                string `json:"org" example:"acme"`
+	Executed           bool   `json:"executed" doc:"Whether the cursor was moved"`
+	From               uint64 `json:"from" example:"42"`
+	To                 uint64 `json:"to" example:"30"`
+	EventsAgain        uint64 `json:"events_again" example:"12" doc:"Messages that are read again"`
+	DeliveriesExisting uint64 `json:"deliveries_existing" example:"22" doc:"Of them; they are left alone"`
+	DeliveriesNew      uint64 `json:"deliveries_new" example:"2" doc:"Of them; they are missing, and are made"`
+	EventsForgotten    uint64 `json:"events_forgotten" example:"0" doc:"Of events_again: nothing is made of them, since retention may have removed their deliveries"`
+	EventsSkipped      uint64 `json:"events_skipped" example:"0" doc:"Never read, and not read then"`
+	Complete           bool   `json:"complete" doc:"false: counting stopped after a million messages, at counted_through"`
+	CountedThrough     uint64 `json:"counted_through" example:"42"`
+}
+
+type resetCursor struct {
+	OrgPath
+	Write[CursorResetBody]
 }
 
 func (a *api) cursorMoves() {
@@ -27,6 +109,63 @@ func (a *api) cursorMoves() {
 		func(ctx context.Context, in *OrgPath) (*answer[CursorBody], error) {
 			return shapedCursor(a.svc.ResumeCursor(ctx, in.Org))
 		})
+	handle(a, route{id: "reset-cursor", method: http.MethodPost, path: base + "/orgs/{org}/cursor/reset", tag: tag, access: access{scope: CursorsManage},
+		summary: "Foresee a move of the organization's cursor, or make it", describe: patient},
+		func(ctx context.Context, in *resetCursor) (*answer[CursorPlanBody], error) {
+			r, err := in.Body.reset()
+			if err != nil {
+				return nil, err
+			}
+			p, err := a.svc.ResetCursor(ctx, in.Org, r)
+			if err != nil {
+				return nil, err
+			}
+			return &answer[CursorPlanBody]{cursorPlanBody(p)}, nil
+		})
+}
+
+// reset is what the body asks for.
+func (b CursorResetBody) reset() (CursorReset, error) {
+	r := CursorReset{Earliest: b.ToEarliest, Latest: b.ToLatest, Execute: b.Execute, Reason: b.Reason, AllowSkip: b.AllowSkip}
+	var said []string
+	if b.ToSeq != nil {
+		seq := stream.Seq(*b.ToSeq)
+		r.Seq, said = &seq, append(said, "to_seq")
+	}
+	if b.ToTime != nil {
+		r.Time, said = *b.ToTime, append(said, "to_time")
+	}
+	if b.ByDuration != nil {
+		ago := time.Duration(*b.ByDuration)
+		r.Ago, said = &ago, append(said, "by_duration")
+	}
+	if b.ToEarliest {
+		said = append(said, "to_earliest")
+	}
+	if b.ToLatest {
+		said = append(said, "to_latest")
+	}
+	switch {
+	case len(said) == 0:
+		return r, &Invalid{Field: "to_seq", Detail: "is required, or to_time, by_duration, to_earliest or to_latest"}
+	case len(said) > 1:
+		return r, &Invalid{Field: said[1], Detail: fmt.Sprintf("excludes %s: say one place to move to", said[0])}
+	case b.Execute && b.Reason == "":
+		return r, &Invalid{Field: "reason", Detail: "is required with execute"}
+	case b.Execute && b.ExpectPosition == nil:
+		return r, &Invalid{Field: "expect_position", Detail: "is required with execute"}
+	case b.ExpectPosition != nil:
+		r.Expect = stream.Seq(*b.ExpectPosition)
+	}
+	return r, nil
+}
+
+func cursorPlanBody(p CursorPlan) CursorPlanBody {
+	return CursorPlanBody{
+		Org: p.Org, Executed: p.Executed, From: uint64(p.From), To: uint64(p.To),
+		EventsAgain: p.Again, DeliveriesExisting: p.Existing, DeliveriesNew: p.New, EventsForgotten: p.Forgotten,
+		EventsSkipped: p.Skipped, Complete: p.Complete, CountedThrough: uint64(p.Through),
+	}
 }
 
 func shapedCursor(c Cursor, err error) (*answer[CursorBody], error) {

@@ -77,14 +77,17 @@ func (a *api) cursors() {
 			}), nil
 		})
 	handle(a, route{id: "fsck", method: http.MethodGet, path: base + "/fsck", tag: tag, access: access{scope: CursorsRead, operator: true},
-		summary: "Read the streams again and prove the books; may take minutes",
-		describe: func(op *huma.Operation) {
-			op.Middlewares = append(op.Middlewares, func(ctx huma.Context, next func(huma.Context)) {
-				_, w := humago.Unwrap(ctx)
-				unhurried(w)
-				next(ctx)
-			})
-		}}, a.fsck)
+		summary:  "Read the streams again and prove the books; may take minutes",
+		describe: patient}, a.fsck)
+}
+
+// patient lets an operation's answer take as long as it needs.
+func patient(op *huma.Operation) {
+	op.Middlewares = append(op.Middlewares, func(ctx huma.Context, next func(huma.Context)) {
+		_, w := humago.Unwrap(ctx)
+		unhurried(w)
+		next(ctx)
+	})
 }
 
 type fsckQuery struct {

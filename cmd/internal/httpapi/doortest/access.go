@@ -61,6 +61,7 @@ var accesses = map[string]access{
 
 	"GET /api/v1/orgs/{org}/cursor":         {scope: curs},
 	"POST /api/v1/orgs/{org}/cursor/pause":  {scope: move, entries: 1},
+	"POST /api/v1/orgs/{org}/cursor/reset":  {scope: move},             // the example only foresees
 	"POST /api/v1/orgs/{org}/cursor/resume": {scope: move, entries: 1}, // comes after it, in the order of the paths
 	"GET /api/v1/orgs/{org}/gaps":           {scope: curs},
 	"GET /api/v1/orgs/{org}/rejected":       {scope: read},

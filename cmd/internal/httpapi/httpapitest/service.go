@@ -44,6 +44,7 @@ type Service struct {
 	types      eventTypes
 	paused     map[string]bool // cursors, by org
 	replays    map[string]httpapi.Replay
+	moved      map[string]*stream.Seq
 
 	// Set by tests before use.
 	Err      error           // not nil: every call fails with it
@@ -66,7 +67,7 @@ var _ httpapi.Service = (*Service)(nil)
 func New() *Service {
 	return &Service{
 		orgs: map[string]httpapi.Org{}, endpoints: map[string]deliver.Endpoint{}, events: map[string][]stream.Event{},
-		tokens: map[string]held{}, answers: map[string]httpapi.Answered{}, paused: map[string]bool{}, replays: map[string]httpapi.Replay{},
+		tokens: map[string]held{}, answers: map[string]httpapi.Answered{}, paused: map[string]bool{}, moved: map[string]*stream.Seq{}, replays: map[string]httpapi.Replay{},
 		Now: httpapi.Health{Version: "test", PID: 4711, Started: Epoch},
 	}
 }
@@ -469,7 +470,8 @@ func (s *Service) cursor(org string) httpapi.Cursor {
 	}
 	if n := len(s.events[org]); n > 0 {
 		last := s.events[org][n-1]
-		c.First, c.Last, c.Seq, c.Anchor, c.UpdatedAt = 1, last.Seq, last.Seq, last.Stored, last.Stored
+		c.First, c.Last, c.Seq, c.Anchor, c.UpdatedAt = 1, last.Seq, s.position(org, last.Seq), last.Stored, last.Stored
+		c.Lag = uint64(c.Last - c.Seq)
 	}
 	if s.paused[org] {
 		c.State = "paused"
