@@ -236,7 +236,10 @@ func (s *Store) open(ctx context.Context) error {
 	s.tasks.Go(s.seal)
 	s.tasks.Go(s.storeFares)
 	s.tasks.Go(func() { s.sweepAfterStart(s.stopped) })
-	s.tasks.Go(func() { s.resealAfterStart(s.stopped) })
+	if len(s.ring.Load().Keys()) > 1 {
+		s.rotating.Lock() // already here: no rotation can come before it
+		s.tasks.Go(func() { s.resealAfterStart(s.stopped) })
+	}
 	return nil
 }
 

@@ -226,13 +226,9 @@ func (s *Store) RotateKey(ctx context.Context) (SealKey, error) {
 }
 
 // resealAfterStart finishes a rotation that was interrupted, or that began with
-// another order of keys.
+// another order of keys. s.rotating is held, and let go at the end.
 func (s *Store) resealAfterStart(ctx context.Context) {
-	s.rotating.Lock()
 	defer s.rotating.Unlock()
-	if len(s.ring.Load().Keys()) == 1 {
-		return
-	}
 	if err := s.reseal(ctx); err != nil && ctx.Err() == nil {
 		s.log.Error("sealing the secrets with the new key failed; the next start tries again", "error", err)
 	}
