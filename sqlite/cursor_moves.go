@@ -98,7 +98,12 @@ func (s *Store) MoveCursor(ctx context.Context, org string, m fanout.Move) error
 		if err := t.audited(o, "cursor.reset", org, changes); err != nil {
 			return err
 		}
-		return t.bump(o)
+		if err := t.bump(o); err != nil {
+			return err
+		}
+		// Crash here or before: nothing happened. After the commit: all of it did.
+		s.o.Failpoint("cursor.moved")
+		return nil
 	})
 	if err != nil {
 		return fmt.Errorf("move the cursor of %s: %w", org, err)
