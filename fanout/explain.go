@@ -26,6 +26,7 @@ const (
 	WhyRejected   Why = "rejected"    // it is no event
 	WhyGated      Why = "gated"       // the org's plan lacked outgoing webhooks
 	WhyGap        Why = "gap"         // the stream no longer had it when the cursor came
+	WhySkipped    Why = "skipped"     // the cursor was moved over it by hand
 
 	// The endpoint did not get it.
 	WhyType         Why = "type_not_subscribed"

@@ -150,8 +150,16 @@ func (a *Audit) exception(q *fanout.Question) error {
 	for kind, table := range map[fanout.ExceptionKind]string{fanout.ExceptionGap: "gaps", fanout.ExceptionGated: "gated"} {
 		if errors.Is(err, sql.ErrNoRows) {
 			x.Kind = kind
-			err = a.c.QueryRowContext(background, "SELECT from_seq, to_seq FROM "+table+" WHERE org=? AND incarnation=? AND from_seq<=? ORDER BY from_seq DESC LIMIT 1",
-				a.o.row, q.Incarnation, q.Seq).Scan(&x.From, &x.To)
+			skipped := "0"
+			if table == "gaps" {
+				skipped = "skipped"
+			}
+			var byHand bool
+			err = a.c.QueryRowContext(background, "SELECT from_seq, to_seq, "+skipped+" FROM "+table+" WHERE org=? AND incarnation=? AND from_seq<=? ORDER BY from_seq DESC LIMIT 1",
+				a.o.row, q.Incarnation, q.Seq).Scan(&x.From, &x.To, &byHand)
+			if byHand {
+				x.Kind = fanout.ExceptionSkipped
+			}
 			if err == nil && x.To < q.Seq {
 				err = sql.ErrNoRows
 			}

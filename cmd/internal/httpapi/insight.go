@@ -68,7 +68,7 @@ type ExplainBody struct {
 // ExplainedBody is why one endpoint did or did not get it.
 type ExplainedBody struct {
 	EndpointID    string     `json:"endpoint_id" example:"ep_01KB2Q3X8V9W0Y1Z2A3B4C5D6E"`
-	Reason        string     `json:"reason" enum:"delivered,pending,dead,cancelled,not_reached,rejected,gated,gap,type_not_subscribed,other_workspace,created_later,disabled,duplicate,expired,unknown,missing" example:"type_not_subscribed"`
+	Reason        string     `json:"reason" enum:"delivered,pending,dead,cancelled,not_reached,rejected,gated,gap,skipped,type_not_subscribed,other_workspace,created_later,disabled,duplicate,expired,unknown,missing" example:"type_not_subscribed"`
 	Detail        string     `json:"detail" example:"it was subscribed to lead.*" doc:"For people"`
 	DeliveryID    string     `json:"delivery_id,omitempty" example:"dlv_01KB2Q3X8V9W0Y1Z2A3B4C5D6F"`
 	AttemptCount  *int       `json:"attempt_count,omitempty" nullable:"false"`
@@ -200,6 +200,8 @@ func Because(a *fanout.Answer) string {
 		return "the plan lacked outgoing webhooks when the cursor came"
 	case fanout.WhyGap:
 		return fmt.Sprintf("the stream no longer had sequences %d to %d when the cursor came", a.Span.From, a.Span.To)
+	case fanout.WhySkipped:
+		return fmt.Sprintf("the cursor was moved over sequences %d to %d by hand", a.Span.From, a.Span.To)
 	case fanout.WhyType:
 		return "it was subscribed to " + strings.Join(a.Types, ", ")
 	case fanout.WhyWorkspace:

@@ -44,6 +44,7 @@ func TestExplainedInWords(t *testing.T) {
 		"it is no event: not JSON":                                       {Why: fanout.WhyRejected, Detail: "not JSON"},
 		"the plan lacked outgoing webhooks when the cursor came":         {Why: fanout.WhyGated},
 		"the stream no longer had sequences 3 to 5 when the cursor came": {Why: fanout.WhyGap, Span: &fanout.Exception{From: 3, To: 5}},
+		"the cursor was moved over sequences 3 to 5 by hand":             {Why: fanout.WhySkipped, Span: &fanout.Exception{From: 3, To: 5}},
 		"it was subscribed to lead.*, b":                                 {Why: fanout.WhyType, Types: []string{"lead.*", "b"}},
 		"it was subscribed to workspace berlin":                          {Why: fanout.WhyWorkspace, Scope: "berlin"},
 		"it was made after the event":                                    {Why: fanout.WhyCreatedLater},
