@@ -118,7 +118,7 @@ func (s *sim) budget(d *delivery) {
 	if d.state == deliver.Dead && d.reason == deliver.Exhausted && counted != simPolicy.Attempts {
 		s.violated("delivery %v was given up after %d attempts that count, want %d", d.Key, counted, simPolicy.Attempts)
 	}
-	if d.state == deliver.Cancelled && !s.disk.endpoint(d.Endpoint).removed {
+	if d.state == deliver.Cancelled && d.reason != deliver.ByHand && !s.disk.endpoint(d.Endpoint).removed {
 		s.violated("delivery %v was cancelled, and its endpoint is there", d.Key)
 	}
 }

@@ -49,6 +49,12 @@ func (s *sim) receive(d *daemon, p *deliver.Payload, k deliver.Key, attempt int)
 	if p.Event != k.Event || p.Org != r.org {
 		s.violatedLocked("endpoint %d of %s was sent event %d of %s for delivery %v", k.Endpoint, r.org, p.Event, p.Org, k)
 	}
+	if n, ok := s.cancelled[k]; ok {
+		// One may have been on its way.
+		if s.cancelled[k] = n + 1; n > 0 {
+			s.violatedLocked("delivery %v was cancelled, and sent %d times since", k, n+1)
+		}
+	}
 	dice := s.roll("request", k.Endpoint, p.ID, attempt)
 	now := r.mood
 	if now == flaky {

@@ -58,6 +58,7 @@ type sim struct {
 	// What the checks remember.
 	positions map[string]cursor.Position
 	ended     map[deliver.Key]deliver.State
+	cancelled map[deliver.Key]int // by hand, and the requests that came since; guarded by mu
 
 	mu        sync.Mutex
 	alive     *daemon // nil: down
@@ -76,7 +77,7 @@ func newSim(t *testing.T, seed uint64, m mutant) *sim {
 	s := &sim{
 		t: t, ctx: t.Context(), seed: seed, mutant: m,
 		log: &streamtest.Log{}, disk: NewDisk(),
-		positions: map[string]cursor.Position{}, rolledBack: map[string]int{}, ended: map[deliver.Key]deliver.State{},
+		positions: map[string]cursor.Position{}, rolledBack: map[string]int{}, ended: map[deliver.Key]deliver.State{}, cancelled: map[deliver.Key]int{},
 		receivers: map[int64]*receiver{},
 		ledger:    map[fanout.Receipt]fanout.Tally{}, open: map[deliver.Key]fanout.Receipt{},
 	}
@@ -179,7 +180,7 @@ func (s *sim) script() []func() {
 		what   []func()
 	}{
 		{10, []func(){s.append}},
-		{2, []func(){s.addEndpoint, s.change, s.change, s.retry, s.retry}},
+		{2, []func(){s.addEndpoint, s.change, s.change, s.retry, s.retry, s.cancel}},
 		{1, []func(){s.remove, s.gate}},
 		{3, []func(){s.changeMood}},
 		{1, []func(){s.kill}},
@@ -353,34 +354,6 @@ func (s *sim) move() {
 		s.tracef("the cursor of %s is moved from %d to %d", org, pos.Seq, to.Seq)
 		s.positions[org] = to
 		d.loop.Reload(org)
-	}
-}
-
-// retry asks for a delivery again, by hand.
-func (s *sim) retry() {
-	s.disk.mu.Lock()
-	var keys []deliver.Key
-	orgs := map[deliver.Key]string{}
-	for _, e := range s.disk.events {
-		for _, d := range e.deliveries {
-			if !s.disk.endpoint(d.Endpoint).removed {
-				keys = append(keys, d.Key)
-				orgs[d.Key] = e.org.ID
-			}
-		}
-	}
-	s.disk.mu.Unlock()
-	if len(keys) == 0 {
-		return
-	}
-	k := keys[s.dice.IntN(len(keys))]
-	d := s.life()
-	delete(s.ended, k)
-	_, err := d.books.RetryDelivery(s.ctx, orgs[k], k)
-	s.refused(err)
-	if err == nil {
-		s.tracef("delivery %v is retried", k)
-		d.lanes.Recheck(k.Endpoint)
 	}
 }
 
