@@ -35,7 +35,7 @@ func Public(o Options) http.Handler { return newHandler(o, false) }
 
 func newHandler(o Options, socket bool) http.Handler {
 	mux := http.NewServeMux()
-	a := &api{svc: o.Service, log: o.Log, socket: socket, huma: humago.New(mux, humaConfig(o.Version)),
+	a := &api{svc: o.Service, log: o.Log, socket: socket, mux: mux, huma: humago.New(mux, humaConfig(o.Version)),
 		rates: newRates(o.Rates), proxies: o.Proxies}
 	a.orgs()
 	a.endpoints()
@@ -61,6 +61,7 @@ func newHandler(o Options, socket bool) http.Handler {
 type api struct {
 	svc  Service
 	log  *slog.Logger
+	mux  *http.ServeMux
 	huma huma.API
 
 	socket  bool // requests come from the operator on this machine, without a token

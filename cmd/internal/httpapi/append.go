@@ -59,8 +59,8 @@ func (a *api) carefulEvents(body []byte) (events []NewEvent, many bool, err erro
 		}
 		var bad []error
 		events[i], bad = a.newEvent(raw, at)
-		if errs = append(errs, bad...); len(errs) > 20 {
-			break // enough to see what is wrong
+		if errs = append(errs, bad...); len(errs) > maxFieldErrors {
+			break
 		}
 	}
 	if len(errs) > 0 {

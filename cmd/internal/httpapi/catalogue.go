@@ -202,8 +202,8 @@ func (a *api) importEventTypes(ctx context.Context, in *struct{ Write[EventTypeL
 		if errors.As(err, &wrong) {
 			p.Errors = append(p.Errors, FieldError{Location: fmt.Sprintf("body.event_types[%d].%s", i, cmp.Or(wrong.Field, "name")), Message: wrong.Detail})
 		}
-		if len(p.Errors) == 20 {
-			break // enough to see what is wrong
+		if len(p.Errors) == maxFieldErrors {
+			break
 		}
 	}
 	if len(p.Errors) > 0 {

@@ -71,11 +71,14 @@ func (a *api) noteRefusals(ctx context.Context, c Caller, now time.Time) {
 	}
 }
 
-// inTime lets requests pass that have a token, which is metered where it is
-// looked at, and those of probes: a daemon whose probe is refused would be
+// inTime lets requests pass that have a token, where that will be looked at and
+// metered, and those of probes: a daemon whose probe is refused would be
 // restarted. Of others it lets so many pass as one address may make.
 func (a *api) inTime(w http.ResponseWriter, r *http.Request) bool {
-	if _, ok := bearer(r.Header.Get("Authorization")); ok || a.socket || r.URL.Path == "/healthz" || r.URL.Path == "/readyz" {
+	if a.socket || r.URL.Path == "/healthz" || r.URL.Path == "/readyz" {
+		return true
+	}
+	if _, ok := bearer(r.Header.Get("Authorization")); ok && a.routed(r) {
 		return true
 	}
 	wait, ok := a.rates.addresses.take(neighbourhood(addressOf(r.Context())), time.Now())
@@ -86,6 +89,15 @@ func (a *api) inTime(w http.ResponseWriter, r *http.Request) bool {
 	w.Header().Set("Retry-After", p.value)
 	writeProblem(w, p.Problem)
 	return false
+}
+
+// routed reports whether the request is for an operation of the API. What else
+// is served (the documents, metrics) does not ask for a token, so that sending any
+// text as one would lift all bounds.
+func (a *api) routed(r *http.Request) bool {
+	_, pattern := a.mux.Handler(r)
+	_, path, _ := strings.Cut(pattern, " ")
+	return strings.HasPrefix(path, "/api/")
 }
 
 func tooOften(detail string, wait time.Duration) *withHeader {

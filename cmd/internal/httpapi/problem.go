@@ -172,6 +172,7 @@ func shapeProblem(ctx huma.Context, _ string, v any) (any, error) {
 	}
 	slices.SortStableFunc(p.Errors, func(a, b FieldError) int { return strings.Compare(a.Location, b.Location) })
 	p.Errors = slices.Compact(p.Errors)
+	p.Errors = p.Errors[:min(len(p.Errors), maxFieldErrors)]
 	switch {
 	case unknown:
 		p.Status, p.Detail = http.StatusBadRequest, "the request has fields that are not known"

@@ -209,3 +209,16 @@ func TestAccessLog(t *testing.T) {
 		t.Errorf("a panic: %s", got)
 	}
 }
+
+// SEC-29: only what looks at a token may let a request with one pass unmetered.
+func TestTextInPlaceOfATokenLiftsNoBound(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := bounded(httpapitest.New(), slog.New(slog.DiscardHandler))
+		for i, path := range []string{"/openapi.json", "/docs", "/metrics", "/nothing", "/api/v1/nothing"} {
+			v := visitor{h: h, remote: fmt.Sprintf("198.51.100.%d:1", i+1), token: "none"}
+			if passed, _ := v.passed(60, "GET", path, ""); passed != 20 {
+				t.Errorf("%s: %d of 60 requests passed, want 20", path, passed)
+			}
+		}
+	})
+}

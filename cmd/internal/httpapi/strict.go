@@ -18,6 +18,7 @@ const (
 	unknownParameter = "unknown query parameter"
 	repeatedField    = "is there more than once"
 	maxDepth         = 64 // of arrays and objects inside each other, in a body (SEC-28)
+	maxFieldErrors   = 20 // that an answer names: enough to see what is wrong, whatever was sent
 )
 
 // notYet are fields of the contract that this version does not serve. They are
@@ -46,7 +47,7 @@ func strictly(t reflect.Type, raw []byte, at string) []error {
 	}
 	var errs []error
 	for _, name := range repeated(raw) {
-		errs = append(errs, &huma.ErrorDetail{Location: at + "." + name, Message: repeatedField})
+		errs = append(errs, &huma.ErrorDetail{Location: at + "." + shortened(name), Message: repeatedField})
 	}
 	known := fieldsOf(t)
 	names := make([]string, 0, len(known))
@@ -55,8 +56,11 @@ func strictly(t reflect.Type, raw []byte, at string) []error {
 	}
 	slices.Sort(names)
 	for name, value := range object {
+		if len(errs) >= maxFieldErrors {
+			break
+		}
 		ft, ok := known[name]
-		where := at + "." + name
+		where := at + "." + shortened(name)
 		switch {
 		case !ok:
 			errs = append(errs, &huma.ErrorDetail{Location: where, Message: unknown(name, names)})
@@ -83,7 +87,9 @@ func repeated(raw []byte) (names []string) {
 			return names
 		}
 		if text, ok := name.(string); ok && seen[text] {
-			names = append(names, text)
+			if names = append(names, text); len(names) == maxFieldErrors {
+				return names
+			}
 		} else if ok {
 			seen[text] = true
 		}
@@ -95,10 +101,20 @@ func unknown(name string, names []string) string {
 	if slices.Contains(notYet, name) {
 		return unknownField + ": this version of grapnel does not support " + name + " yet"
 	}
-	if near := suggest.Nearest(strings.ToLower(name), names); near != "" {
+	if near := suggest.Nearest(strings.ToLower(shortened(name)), names); near != "" {
 		return fmt.Sprintf("%s: did you mean %s?", unknownField, near)
 	}
 	return unknownField + ": known are " + strings.Join(names, ", ")
+}
+
+// shortened is the name of a field that is not known, which may be as long as the
+// body.
+func shortened(name string) string {
+	const longest = 64
+	if len(name) <= longest {
+		return name
+	}
+	return strings.ToValidUTF8(name[:longest], "") + "…"
 }
 
 func nullable(t reflect.Type) bool {
