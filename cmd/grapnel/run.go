@@ -78,6 +78,12 @@ type app struct {
 // errReported ends a command with status 1 that has said already why.
 var errReported = errors.New("reported")
 
+// statusError ends a command with a status that has a meaning of its own, when the
+// command has said already why.
+type statusError struct{ status int }
+
+func (e *statusError) Error() string { return fmt.Sprintf("exit status %d", e.status) }
+
 func (a *app) command() *cobra.Command {
 	root := &cobra.Command{
 		Use:   "grapnel",
@@ -159,12 +165,15 @@ func (a *app) report(c *cobra.Command, err error) int {
 		usage *usageError
 		conf  *config.Error
 		lock  *lockedError
+		own   *statusError
 	)
 	switch {
 	case err == nil:
 		return exitDone
 	case errors.Is(err, errReported):
 		return exitFailed
+	case errors.As(err, &own):
+		return own.status
 	case !a.began, errors.As(err, &usage), errors.As(err, &conf) && conf.Flag:
 		fmt.Fprintf(a.err, "grapnel: %v\nUsage: %s\nSee \"%s --help\".\n", err, c.UseLine(), c.CommandPath())
 		return exitUsage
