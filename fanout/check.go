@@ -415,6 +415,12 @@ func (c *checker) clear(ctx context.Context) error {
 
 func (c *checker) problem(kind ProblemKind, at place, event, endpoint int64, format string, args ...any) {
 	c.report.Found++
+	if kind == ProblemMissing && endpoint != 0 {
+		c.report.Missing++
+		if c.report.FirstMissing == 0 || at.seq < c.report.FirstMissing {
+			c.report.FirstMissing = at.seq
+		}
+	}
 	if len(c.report.Problems) == MaxProblems {
 		return
 	}

@@ -55,6 +55,12 @@ type Report struct {
 	Cancelled uint64
 	Attempts  uint64
 
+	// Missing counts the deliveries that are not there, and FirstMissing is where
+	// in the present incarnation the first of them should be: reading the stream
+	// again from there makes them.
+	Missing      uint64
+	FirstMissing stream.Seq
+
 	Found    uint64    // problems in all
 	Problems []Problem // the first MaxProblems of them
 }

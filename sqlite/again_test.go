@@ -1,6 +1,7 @@
 package sqlite
 
 import (
+	"errors"
 	"sync"
 	"testing"
 	"time"
@@ -69,6 +70,31 @@ func TestReadAgainAfterRetention(t *testing.T) {
 	}
 	if got.Events != 5 || got.Gated != 0 || got.Seq != 5 || got.Pending != 7 {
 		t.Errorf("counted %d events, %d gated, %d pending at %d; want 5, 0, 7 at 5", got.Events, got.Gated, got.Pending, got.Seq)
+	}
+}
+
+// Rows that were lost are made again by reading the stream again.
+func TestReadAgainMakesLostRows(t *testing.T) {
+	s := open(t, Options{Dir: t.TempDir(), runSize: 2, Synchronous: "NORMAL"})
+	w := newWalker(t, s, "acme", 2)
+	ev := w.commit(w.next(5))
+	err := s.w.do(t.Context(), func(t *txn) error {
+		_, err1 := t.c.exec("DELETE FROM deliveries WHERE event=?", ev[2].Event)
+		_, err2 := t.c.exec("DELETE FROM events WHERE id=?", ev[2].Event)
+		_, err3 := t.c.exec("DELETE FROM deliveries WHERE event=? AND endpoint=?", ev[3].Event, w.endpoints[1])
+		return errors.Join(err1, err2, err3)
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.move(2)
+	var made [][]int64
+	p := w.reread(5)
+	for _, written := range w.commit(p) {
+		made = append(made, written.Endpoints)
+	}
+	if diff := cmp.Diff([][]int64{w.endpoints, w.endpoints[1:], nil}, made); diff != "" {
+		t.Errorf("made anew (-want +got):\n%s", diff)
 	}
 }
 

@@ -344,6 +344,12 @@ func TestCommands(t *testing.T) {
 			"cursor check acme",
 			"cursor check nobody",
 		}},
+		{"cursor-verify", lost(t), []string{
+			"cursor verify acme",
+			"cursor verify acme --json",
+			"cursor verify acme --repair",
+			"cursor verify nobody",
+		}},
 		{"cursor-empty", httpapitest.New(), []string{"cursor list", "fsck"}},
 		{"fsck", started, []string{"fsck", "fsck acme --json", "fsck nobody"}},
 		{"fsck-wrong", wrong(t), []string{"fsck", "fsck acme --json"}},
@@ -418,6 +424,12 @@ func wrong(t *testing.T) *httpapitest.Service {
 	s := httpapitest.New()
 	withDeliveries(t, s)
 	s.Found = []string{"missing seq 1.2 endpoint 1: somebody was subscribed, and there is no delivery and no reason"}
+	return s
+}
+
+func lost(t *testing.T) *httpapitest.Service {
+	s := wrong(t)
+	s.Lost = 2
 	return s
 }
 

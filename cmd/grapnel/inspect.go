@@ -183,6 +183,7 @@ func booksAnswer(r fanout.Report) httpapi.Books {
 		Delivered: int64(r.Delivered), Pending: int64(r.Pending), Dead: int64(r.Dead), Cancelled: int64(r.Cancelled),
 		NotSubscribed: int64(r.Unmatched), Duplicates: int64(r.Duplicates),
 		Rejected: int64(r.Rejected), Gated: int64(r.Gated), InGaps: int64(r.Gap + r.Skipped),
+		Missing: int64(r.Missing), FirstMissing: r.FirstMissing,
 		Wrong: int64(r.Found),
 	}
 	for _, p := range r.Problems {

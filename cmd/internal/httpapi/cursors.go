@@ -137,6 +137,6 @@ func booksBody(b Books) BooksBody {
 		Org: b.Org, Proven: b.Wrong == 0 && len(b.Problems) == 0, Through: uint64(b.Through),
 		Events: b.Events, Endpoints: b.Endpoints, Delivered: b.Delivered, Pending: b.Pending, Dead: b.Dead,
 		Cancelled: b.Cancelled, NotSubscribed: b.NotSubscribed, Duplicates: b.Duplicates, Rejected: b.Rejected,
-		Gated: b.Gated, InGaps: b.InGaps, Wrong: b.Wrong, Problems: append([]string{}, b.Problems...),
+		Gated: b.Gated, InGaps: b.InGaps, Missing: b.Missing, FirstMissing: uint64(b.FirstMissing), Wrong: b.Wrong, Problems: append([]string{}, b.Problems...),
 	}
 }

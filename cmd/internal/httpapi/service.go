@@ -260,7 +260,9 @@ type Books struct {
 	Duplicates    int64 // messages that repeat an earlier event
 	Rejected      int64
 	Gated         int64
-	InGaps        int64 // sequences
+	InGaps        int64      // sequences
+	Missing       int64      // deliveries that are not there
+	FirstMissing  stream.Seq // where the first of them should be
 	// Problems says in words what is missing or double, at most 100 lines;
 	// Wrong counts all of it. None: the books are proven.
 	Problems []string

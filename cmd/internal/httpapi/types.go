@@ -251,6 +251,8 @@ type BooksBody struct {
 	Rejected      int64    `json:"rejected" example:"0"`
 	Gated         int64    `json:"gated" example:"0"`
 	InGaps        int64    `json:"in_gaps" example:"0"`
+	Missing       int64    `json:"missing" example:"0" doc:"Deliveries that are not there"`
+	FirstMissing  uint64   `json:"first_missing" example:"0" doc:"The sequence at which the first of them should be, 0 if there is none"`
 	Wrong         int64    `json:"wrong" example:"0"`
 	Problems      []string `json:"problems" nullable:"false" example:"[]"`
 }

@@ -50,7 +50,8 @@ type Service struct {
 	Err      error           // not nil: every call fails with it
 	NoPlan   map[string]bool // organizations whose plan lacks outgoing webhooks
 	Rejects  []httpapi.Rejected
-	Found    []string // what fsck finds wrong with each org
+	Found    []string   // what fsck finds wrong with each org
+	Lost     stream.Seq // where fsck misses a delivery, until the cursor is moved
 	Missed   []httpapi.Gap
 	Now      httpapi.Health
 	Inflight chan struct{} // not nil: Fsck waits until it is closed
@@ -556,6 +557,9 @@ func (s *Service) Fsck(ctx context.Context, org string) ([]httpapi.Books, error)
 		b := httpapi.Books{
 			Org: o.ID, Through: c.Seq, Events: int64(c.Seq), Pending: c.Pending, Dead: c.Dead,
 			Problems: s.Found, Wrong: int64(len(s.Found)),
+		}
+		if s.Lost > 0 && s.moved[o.ID] == nil {
+			b.Missing, b.FirstMissing = 1, s.Lost
 		}
 		for _, e := range s.endpoints {
 			if e.Org == o.ID {
