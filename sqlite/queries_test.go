@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/grapnel-hooks/grapnel/deliver"
+	"github.com/grapnel-hooks/grapnel/stream"
 	"github.com/mattn/go-sqlite3"
 )
 
@@ -112,6 +113,15 @@ func exercise(t *testing.T) (s *Store, read, written []string) {
 		}
 		must(nil, err)
 	}
+	late := addEndpoint(t, s, "acme")
+	lacks, err := s.StartReplay(ctx, "acme", late.ID, ReplayFilter{State: Missing}, 100)
+	must(nil, err)
+	_, _, err = s.CountMissing(ctx, "acme", late.ID, lacks.ReplayFilter, []stream.Event{p.Events[3].Event})
+	must(nil, err)
+	_, _, err = s.MissingFrom(ctx, "acme")
+	must(nil, err)
+	must(s.FillReplay(ctx, lacks, []stream.Event{p.Events[3].Event, p.Events[4].Event}, 1<<40, 100))
+	must(nil, s.RemoveEndpoint(ctx, "acme", late.ID))
 	must(s.DisableEndpoint(ctx, "acme", list[0].ID, "manual"))
 	must(s.EnableEndpoint(ctx, "acme", list[0].ID))
 	audit, err := s.Audit(ctx, "acme")

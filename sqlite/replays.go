@@ -52,7 +52,7 @@ func (r ReplayState) Finished() bool { return r >= ReplayDone }
 
 // ReplayFilter says what is sent again.
 type ReplayFilter struct {
-	State deliver.State // deliveries in this state; [deliver.Pending] are sent anyway
+	State deliver.State // deliveries in this state ([deliver.Pending] are sent anyway), or [Missing]
 	Types []string      // of the events, as in [Filter]; any of them, none: all
 	Since time.Time     // when the stream stored the event: at this time or later
 	Until time.Time     // before this time
@@ -82,7 +82,9 @@ type Replay struct {
 	UpdatedAt  time.Time // the last step, or the last change of State
 	FinishedAt time.Time // zero: it is not
 
-	place, last int64 // events looked at, and to be looked at
+	place, last int64 // events looked at, and to be looked at; of what is Missing they are sequences
+	incarnation int64 // of those; else 0
+	span        int64 // the subscription that they make, 0: none yet
 }
 
 // MaxReplays is how many replays of an organization can be running or paused
@@ -92,7 +94,7 @@ const MaxReplays = 10
 // replaysFor is how long finished replays are kept.
 const replaysFor = 30 * 24 * time.Hour
 
-const replayColumns = `r.ulid, p.ulid, r.endpoint, r.state, r.status, r.types, r.since, r.until, r.rate, r.place, r.last,
+const replayColumns = `r.ulid, p.ulid, r.endpoint, r.state, r.status, r.types, r.since, r.until, r.rate, r.place, r.last, r.incarnation, r.span,
 	r.matched, r.replayed, r.skipped, r.lost, r.why, r.actor, r.created_at, r.updated_at, r.finished_at`
 
 // scanReplay reads replayColumns of r replays, p endpoints, and the org's id.
@@ -100,7 +102,7 @@ func scanReplay(scan func(...any) error, org string) (Replay, error) {
 	r := Replay{Org: org}
 	var types string
 	var since, until, created, updated, finished int64
-	err := scan(&r.ID, &r.Endpoint, &r.Row, &r.State, &r.ReplayFilter.State, &types, &since, &until, &r.Rate, &r.place, &r.last,
+	err := scan(&r.ID, &r.Endpoint, &r.Row, &r.State, &r.ReplayFilter.State, &types, &since, &until, &r.Rate, &r.place, &r.last, &r.incarnation, &r.span,
 		&r.Matched, &r.Replayed, &r.Skipped, &r.Lost, &r.Why, &r.Actor, &created, &updated, &finished)
 	if err != nil {
 		return r, err
@@ -145,13 +147,18 @@ func (s *Store) StartReplay(ctx context.Context, org, endpoint string, f ReplayF
 			ID: "rpl_" + id.String(), Org: org, Endpoint: e.ID, Row: e.Row, ReplayFilter: f, Rate: rate, Actor: t.caller.Actor,
 			CreatedAt: now, UpdatedAt: now, place: from - 1, last: t.chain(o),
 		}
-		if _, err := t.c.exec(`INSERT INTO replays(ulid, org, endpoint, state, status, types, since, until, rate, place, last, actor, created_at, updated_at)
-			VALUES(?1,?2,?3,0,?4,?5,?6,?7,?8,?9,?10,?11,?12,?12)`, made.ID, o.row, e.Row, int64(f.State), jsonList(f.Types),
-			toMillis(f.Since), toMillis(f.Until), int64(rate), made.place, made.last, made.Actor, toMillis(now)); err != nil {
+		if f.State == Missing {
+			if made.incarnation, made.place, made.last, err = t.missing(o); err != nil {
+				return err
+			}
+		}
+		if _, err := t.c.exec(`INSERT INTO replays(ulid, org, endpoint, state, status, types, since, until, rate, place, last, incarnation, actor, created_at, updated_at)
+			VALUES(?1,?2,?3,0,?4,?5,?6,?7,?8,?9,?10,?11,?12,?13,?13)`, made.ID, o.row, e.Row, int64(f.State), jsonList(f.Types),
+			toMillis(f.Since), toMillis(f.Until), int64(rate), made.place, made.last, made.incarnation, made.Actor, toMillis(now)); err != nil {
 			return err
 		}
 		t.made = made
-		changes := Changes{"endpoint_id": {nil, e.ID}, "status": {nil, f.State.String()}, "rate": {nil, rate}}
+		changes := Changes{"endpoint_id": {nil, e.ID}, "status": {nil, f.Status()}, "rate": {nil, rate}}
 		if len(f.Types) > 0 {
 			changes["event_types"] = [2]any{nil, f.Types}
 		}
@@ -341,15 +348,7 @@ func (s *Store) StepReplay(ctx context.Context, r Replay, readable Readable, n i
 // unless somebody has moved or stopped it meanwhile.
 func (t *txn) stepReplay(o *orgState, r Replay, found []match, upTo int64) error {
 	t.s.o.Failpoint("replay.step")
-	now := make(row, 3)
-	ok, err := t.c.one(now, `SELECT r.state, r.place, p.removed_at IS NOT NULL FROM replays r JOIN endpoints p ON p.id=r.endpoint
-		WHERE r.ulid=? AND r.org=?`, r.ID, o.row)
-	if err != nil || !ok || ReplayState(now.int(0)) != ReplayRunning || now.int(1) != r.place {
-		return err
-	}
-	if removed := now.int(2) == 1; removed {
-		_, err := t.c.exec("UPDATE replays SET state=?1, why='its endpoint was removed', updated_at=?2, finished_at=?2 WHERE ulid=?3 AND org=?4",
-			int64(ReplayCancelled), toMillis(t.now), r.ID, o.row)
+	if on, err := t.goesOn(o, r); err != nil || !on {
 		return err
 	}
 	n := ReplayCounts{Matched: int64(len(found))}
@@ -374,11 +373,38 @@ func (t *txn) stepReplay(o *orgState, r Replay, found []match, upTo int64) error
 		n.Replayed++
 	}
 	t.rows += n.Replayed
+	return t.moveReplay(o, r, upTo, false, n)
+}
+
+// goesOn reports whether the replay still runs and nobody has moved its place.
+// That of an endpoint that was removed ends here.
+func (t *txn) goesOn(o *orgState, r Replay) (bool, error) {
+	now := make(row, 3)
+	ok, err := t.c.one(now, `SELECT r.state, r.place, p.removed_at IS NOT NULL FROM replays r JOIN endpoints p ON p.id=r.endpoint
+		WHERE r.ulid=? AND r.org=?`, r.ID, o.row)
+	if err != nil || !ok || ReplayState(now.int(0)) != ReplayRunning || now.int(1) != r.place {
+		return false, err
+	}
+	if removed := now.int(2) == 1; removed {
+		return false, t.endReplay(o, r, "its endpoint was removed")
+	}
+	return true, nil
+}
+
+// endReplay cancels a replay that cannot go on.
+func (t *txn) endReplay(o *orgState, r Replay, why string) error {
+	_, err := t.c.exec("UPDATE replays SET state=?1, why=?2, updated_at=?3, finished_at=?3 WHERE ulid=?4 AND org=?5",
+		int64(ReplayCancelled), why, toMillis(t.now), r.ID, o.row)
+	return err
+}
+
+// moveReplay notes what a step has done and up to where it has looked.
+func (t *txn) moveReplay(o *orgState, r Replay, upTo int64, done bool, n ReplayCounts) error {
 	state, finished := ReplayRunning, int64(0)
-	if upTo >= r.last {
+	if done || upTo >= r.last {
 		state, finished = ReplayDone, toMillis(t.now)
 	}
-	_, err = t.c.exec(`UPDATE replays SET place=?, state=?, finished_at=?, updated_at=?,
+	_, err := t.c.exec(`UPDATE replays SET place=?, state=?, finished_at=?, updated_at=?,
 		matched=matched+?, replayed=replayed+?, skipped=skipped+?, lost=lost+? WHERE ulid=? AND org=?`,
 		upTo, int64(state), finished, toMillis(t.now), n.Matched, n.Replayed, n.Skipped, n.Lost, r.ID, o.row)
 	return err

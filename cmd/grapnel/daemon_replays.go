@@ -7,6 +7,7 @@ import (
 	"github.com/grapnel-hooks/grapnel/cmd/internal/httpapi"
 	"github.com/grapnel-hooks/grapnel/deliver"
 	"github.com/grapnel-hooks/grapnel/sqlite"
+	"github.com/grapnel-hooks/grapnel/stream"
 )
 
 // StartReplay makes a replay, which the replayer carries on.
@@ -31,6 +32,9 @@ func (d *daemon) CountReplay(ctx context.Context, org, endpoint string, filter h
 	}
 	if _, err := d.store.GetEndpoint(ctx, org, endpoint); err != nil {
 		return httpapi.ReplayCounts{}, answered(err)
+	}
+	if f.State == sqlite.Missing {
+		return d.countMissing(ctx, org, endpoint, f)
 	}
 	readable, err := d.readable(ctx, org)
 	if err != nil {
@@ -75,8 +79,11 @@ func (d *daemon) CancelReplay(ctx context.Context, org, id string) (httpapi.Repl
 
 func replayFilter(f httpapi.ReplayFilter) (sqlite.ReplayFilter, error) {
 	state, err := deliver.ParseState(f.Status)
-	if err != nil || state == deliver.Pending {
-		return sqlite.ReplayFilter{}, &httpapi.Invalid{Field: "status", Detail: "must be one of dead, delivered, cancelled"}
+	switch {
+	case f.Status == "missing":
+		state = sqlite.Missing
+	case err != nil || state == deliver.Pending:
+		return sqlite.ReplayFilter{}, &httpapi.Invalid{Field: "status", Detail: "must be one of dead, delivered, cancelled, missing"}
 	}
 	return sqlite.ReplayFilter{State: state, Types: f.EventTypes, Since: f.Since, Until: f.Until}, nil
 }
@@ -85,7 +92,7 @@ func (d *daemon) replayAnswer(ctx context.Context, r sqlite.Replay) httpapi.Repl
 	out := httpapi.Replay{
 		ID: r.ID, Org: r.Org, Endpoint: r.Endpoint,
 		NewReplay: httpapi.NewReplay{
-			ReplayFilter: httpapi.ReplayFilter{Status: r.ReplayFilter.State.String(), EventTypes: r.Types, Since: r.Since, Until: r.Until},
+			ReplayFilter: httpapi.ReplayFilter{Status: r.Status(), EventTypes: r.Types, Since: r.Since, Until: r.Until},
 			Rate:         r.Rate,
 		},
 		ReplayCounts: httpapi.ReplayCounts(r.ReplayCounts), State: r.State.String(), Why: r.Why, StartedBy: r.Actor,
@@ -110,10 +117,81 @@ func (d *daemon) readable(ctx context.Context, org string) (sqlite.Readable, err
 	return sqlite.Readable{Incarnation: pos.Incarnation, First: st.First}, nil
 }
 
+// fillBatch is how many messages of a stream are looked at for what an endpoint
+// never had, at once.
+const fillBatch = 256
+
+// stepReplay carries a replay on, in the books or along the stream.
+func (d *daemon) stepReplay(ctx context.Context, r sqlite.Replay, n int) (sqlite.Replay, error) {
+	if r.ReplayFilter.State != sqlite.Missing {
+		readable, err := d.readable(ctx, r.Org)
+		if err != nil {
+			return r, err
+		}
+		return d.store.StepReplay(ctx, r, readable, n)
+	}
+	next, last := r.Next()
+	events, upTo, err := d.stretch(ctx, r.Org, next, last)
+	if err != nil {
+		return r, err
+	}
+	return d.store.FillReplay(ctx, r, events, upTo, n)
+}
+
+// stretch reads some events of an org from a sequence on, and says up to which one
+// it has: last, when there are no more before it.
+func (d *daemon) stretch(ctx context.Context, org string, from, last stream.Seq) (events []stream.Event, upTo stream.Seq, err error) {
+	if from > last {
+		return nil, last, nil
+	}
+	dec, err := d.decoding(ctx, org)
+	if err != nil {
+		return nil, 0, err
+	}
+	msgs, _, err := d.broker.Read(ctx, d.names.Stream(org), from, fillBatch)
+	if err != nil {
+		return nil, 0, err
+	}
+	upTo = last
+	for _, m := range msgs {
+		if m.Seq > last {
+			return events, last, nil
+		}
+		upTo = m.Seq
+		if ev, err := dec.Decode(m); err == nil {
+			events = append(events, ev)
+		}
+	}
+	return events, upTo, nil
+}
+
+// countMissing counts what an endpoint never had.
+func (d *daemon) countMissing(ctx context.Context, org, endpoint string, f sqlite.ReplayFilter) (httpapi.ReplayCounts, error) {
+	var n httpapi.ReplayCounts
+	after, last, err := d.store.MissingFrom(ctx, org)
+	for over := false; err == nil && !over && after < last; {
+		var events []stream.Event
+		if events, after, err = d.stretch(ctx, org, after+1, last); err != nil {
+			break
+		}
+		var more int64
+		more, over, err = d.store.CountMissing(ctx, org, endpoint, f, events)
+		n.Matched += more
+		n.Replayed += more
+		if err == nil {
+			err = ctx.Err()
+		}
+	}
+	return n, answered(err)
+}
+
 // replayRoom is how many deliveries a replay may make pending now; when there
 // is none, it says why.
 func (d *daemon) replayRoom(ctx context.Context, r sqlite.Replay) (room int, why string) {
 	ep, err := d.store.GetEndpoint(ctx, r.Org, r.Endpoint)
+	if o, err := d.store.Org(ctx, r.Org); err == nil && o.Gated {
+		return 0, "the organization's plan has no outgoing webhooks"
+	}
 	switch pending := d.store.PendingOf(r.Row); {
 	case err != nil:
 		return 1, "" // the next step ends it

@@ -20,7 +20,9 @@ func (a *app) endpointReplay() *cobra.Command {
 		Short: "Send an endpoint again what matches, as a job",
 		Long: `Send an endpoint again what matches: the deliveries that are dead, or with
 --status those that are delivered or cancelled. They become pending with a fresh
-budget of attempts and their history kept, the oldest event first.
+budget of attempts and their history kept, the oldest event first. With
+--status missing the endpoint gets what it would get now and never had, such as
+what came before it was made.
 
 It is a job of the daemon's: it goes on by itself, also after a restart, and gives
 way to live traffic. What is fanned out later is not part of it. With --dry-run
@@ -30,7 +32,7 @@ it is only counted.`,
 		Args: cobra.ExactArgs(2),
 	}
 	f := c.Flags()
-	f.StringVar(&in.Status, "status", "dead", "deliveries in this `state`: dead, delivered or cancelled")
+	f.StringVar(&in.Status, "status", "dead", "deliveries in this `state`: dead, delivered or cancelled; or missing")
 	f.StringArrayVar(&in.EventTypes, "type", nil, "event `type`: exact, a prefix such as 'invoice.*', or '*' (repeatable; default all)")
 	f.IntVar(&in.Rate, "rate", httpapi.DefaultReplayRate, "deliveries a second at most, 1 to 1000")
 	f.BoolVar(&in.DryRun, "dry-run", false, "only count")
@@ -132,7 +134,7 @@ func (a *app) printReplay(r httpapi.ReplayBody) {
 	f.add("org", r.Org)
 	f.add("endpoint", r.EndpointID)
 	f.add("state", replayState(r))
-	f.add("sends again", "what is "+r.Status)
+	f.add("sends", "what is "+r.Status)
 	f.add("types", strings.Join(r.EventTypes, ", "))
 	f.add("since", momentOf(r.Since))
 	f.add("until", momentOf(r.Until))

@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"time"
 
+	"github.com/grapnel-hooks/grapnel/fanout"
 	"github.com/grapnel-hooks/grapnel/sqlite"
 )
 
@@ -19,20 +20,14 @@ const (
 	replayBackoff = 5 * time.Second        // after an error
 )
 
-// replayBooks is what the replayer asks the store.
-type replayBooks interface {
-	RunningReplays(ctx context.Context) ([]sqlite.Replay, error)
-	StepReplay(ctx context.Context, r sqlite.Replay, readable sqlite.Readable, n int) (sqlite.Replay, error)
-}
-
 // replayer carries on the replays that run. It remembers nothing that the books
 // do not know, but their pace.
 type replayer struct {
-	books    replayBooks
-	readable func(ctx context.Context, org string) (sqlite.Readable, error)
-	room     func(ctx context.Context, r sqlite.Replay) (room int, why string)
-	made     func(row int64) // is told that an endpoint has new pending deliveries
-	log      *slog.Logger
+	running func(ctx context.Context) ([]sqlite.Replay, error)
+	step    func(ctx context.Context, r sqlite.Replay, n int) (sqlite.Replay, error) // makes up to n pending
+	room    func(ctx context.Context, r sqlite.Replay) (room int, why string)        // for that many; why not
+	made    func(row int64)                                                          // is told that an endpoint has new pending ones
+	log     *slog.Logger
 
 	wake chan struct{}        // holds one: there may be a replay to carry on
 	next map[string]time.Time // when each may go on. Owned by Run
@@ -40,7 +35,7 @@ type replayer struct {
 
 func newReplayer(d *daemon) *replayer {
 	return &replayer{
-		books: d.store, readable: d.readable, room: d.replayRoom, made: d.lanes.Recheck, log: d.log,
+		running: d.store.RunningReplays, step: d.stepReplay, room: d.replayRoom, made: d.lanes.Recheck, log: d.log,
 		wake: make(chan struct{}, 1), next: map[string]time.Time{},
 	}
 }
@@ -58,7 +53,7 @@ func (p *replayer) Run(ctx context.Context) error {
 	tick := time.NewTicker(replayTick)
 	defer tick.Stop()
 	for {
-		running, err := p.books.RunningReplays(ctx)
+		running, err := p.running(ctx)
 		if err != nil && ctx.Err() == nil {
 			p.log.Warn("replays cannot be looked for; it is tried again", "error", err)
 		}
@@ -97,11 +92,10 @@ func (p *replayer) carry(ctx context.Context, r sqlite.Replay) {
 	if n <= 0 {
 		return
 	}
-	readable, err := p.readable(ctx, r.Org)
-	made := 0
+	made, err := 0, error(nil)
 	for err == nil && made < n && r.State == sqlite.ReplayRunning && ctx.Err() == nil {
 		was := r
-		if r, err = p.books.StepReplay(ctx, r, readable, n-made); err == nil {
+		if r, err = p.step(ctx, r, n-made); err == nil {
 			made += int(r.Replayed - was.Replayed)
 		}
 		if time.Since(now) >= replayLook {
@@ -115,7 +109,11 @@ func (p *replayer) carry(ctx context.Context, r sqlite.Replay) {
 	switch {
 	case err != nil && ctx.Err() == nil && !errors.Is(err, sqlite.ErrClosed):
 		p.next[r.ID] = now.Add(replayBackoff)
-		p.log.Warn("a replay cannot go on; it is tried again", "org", r.Org, "replay", r.ID, "error", err)
+		level := slog.LevelWarn
+		if errors.Is(err, fanout.ErrMoved) || errors.Is(err, fanout.ErrStale) {
+			level = slog.LevelDebug // somebody changes cursor or endpoints
+		}
+		p.log.Log(ctx, level, "a replay cannot go on; it is tried again", "org", r.Org, "replay", r.ID, "error", err)
 	case r.State.Finished():
 		delete(p.next, r.ID)
 		p.log.Info("replay is "+r.State.String(), "org", r.Org, "endpoint", r.Endpoint, "replay", r.ID,

@@ -36,7 +36,7 @@ func (p *pretendReplays) RunningReplays(context.Context) ([]sqlite.Replay, error
 	return list, nil
 }
 
-func (p *pretendReplays) StepReplay(_ context.Context, r sqlite.Replay, _ sqlite.Readable, n int) (sqlite.Replay, error) {
+func (p *pretendReplays) StepReplay(_ context.Context, r sqlite.Replay, n int) (sqlite.Replay, error) {
 	if len(p.errs) > 0 {
 		err := p.errs[0]
 		p.errs = p.errs[1:]
@@ -56,10 +56,9 @@ func (p *pretendReplays) StepReplay(_ context.Context, r sqlite.Replay, _ sqlite
 func carried(t *testing.T, books *pretendReplays, room func() int, during time.Duration) (told int) {
 	t.Helper()
 	p := &replayer{
-		books: books, log: slog.New(slog.DiscardHandler), wake: make(chan struct{}, 1), next: map[string]time.Time{},
-		readable: func(context.Context, string) (sqlite.Readable, error) { return sqlite.Readable{}, nil },
-		room:     func(context.Context, sqlite.Replay) (int, string) { return room(), "" },
-		made:     func(int64) { told++ },
+		running: books.RunningReplays, step: books.StepReplay, log: slog.New(slog.DiscardHandler), wake: make(chan struct{}, 1), next: map[string]time.Time{},
+		room: func(context.Context, sqlite.Replay) (int, string) { return room(), "" },
+		made: func(int64) { told++ },
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), during)
 	defer cancel()
@@ -139,10 +138,9 @@ func TestReplayerSleeps(t *testing.T) {
 		books := newPretendReplays()
 		looked := 0
 		p := &replayer{
-			books: counted{books, &looked}, log: slog.New(slog.DiscardHandler), wake: make(chan struct{}, 1), next: map[string]time.Time{},
-			readable: func(context.Context, string) (sqlite.Readable, error) { return sqlite.Readable{}, nil },
-			room:     func(context.Context, sqlite.Replay) (int, string) { return lots(), "" },
-			made:     func(int64) {},
+			running: counted{books, &looked}.RunningReplays, step: books.StepReplay, log: slog.New(slog.DiscardHandler), wake: make(chan struct{}, 1), next: map[string]time.Time{},
+			room: func(context.Context, sqlite.Replay) (int, string) { return lots(), "" },
+			made: func(int64) {},
 		}
 		ctx, cancel := context.WithCancel(t.Context())
 		ended := make(chan error)

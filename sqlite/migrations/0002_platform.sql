@@ -78,13 +78,15 @@ CREATE TABLE replays(
   org         INTEGER NOT NULL,
   endpoint    INTEGER NOT NULL,
   state       INTEGER NOT NULL,           -- ReplayState
-  status      INTEGER NOT NULL,           -- deliver.State of what is sent again
+  status      INTEGER NOT NULL,           -- deliver.State of what is sent again; -1: what is missing
   types       TEXT    NOT NULL,           -- JSON array; []: any
   since       INTEGER NOT NULL,           -- ms; 0: from the first event on
   until       INTEGER NOT NULL,           -- ms; 0: up to the last one
   rate        INTEGER NOT NULL,           -- deliveries/s
-  place       INTEGER NOT NULL,           -- events up to here were looked at
+  place       INTEGER NOT NULL,           -- events up to here were looked at; of missing ones: sequences
   last        INTEGER NOT NULL,           -- and up to here are to be
+  incarnation INTEGER NOT NULL,           -- that the sequences are of; 0: they are events
+  span        INTEGER NOT NULL DEFAULT 0, -- subscriptions.id of what was filled in; 0: nothing yet
   matched     INTEGER NOT NULL DEFAULT 0,
   replayed    INTEGER NOT NULL DEFAULT 0,
   skipped     INTEGER NOT NULL DEFAULT 0, -- had left their state meanwhile

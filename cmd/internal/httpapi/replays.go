@@ -32,7 +32,7 @@ type Replays interface {
 
 // ReplayFilter says what is sent again.
 type ReplayFilter struct {
-	Status     string    // of the deliveries: dead, delivered, cancelled
+	Status     string    // of the deliveries: dead, delivered, cancelled; missing: those that the endpoint never had
 	EventTypes []string  // as an endpoint's; any of them, none: all
 	Since      time.Time // when the stream stored the event: at this time or later
 	Until      time.Time // before this time
@@ -73,7 +73,7 @@ const (
 
 // ReplayCreate is the body of POST /orgs/{org}/endpoints/{id}/replay.
 type ReplayCreate struct {
-	Status     string     `json:"status,omitempty" enum:"dead,delivered,cancelled" doc:"Deliveries in this state; dead when left out"`
+	Status     string     `json:"status,omitempty" enum:"dead,delivered,cancelled,missing" doc:"Deliveries in this state, or missing: what the endpoint would get and never had; dead when left out"`
 	EventTypes []string   `json:"event_types,omitempty" nullable:"false" maxItems:"100" example:"[\"invoice.*\"]" doc:"Exact, * or a prefix such as invoice.*; any of them, all when left out"`
 	Since      *time.Time `json:"since,omitempty" nullable:"false" doc:"Events stored at or after"`
 	Until      *time.Time `json:"until,omitempty" nullable:"false" doc:"Events stored before"`
@@ -90,7 +90,7 @@ type ReplayBody struct {
 	Waiting    string     `json:"waiting,omitempty" example:"the endpoint is disabled" doc:"Why it does not go on just now"`
 	Why        string     `json:"why,omitempty" doc:"Why grapnel itself has ended it"`
 	DryRun     bool       `json:"dry_run,omitempty" doc:"It was only counted: replayed is what would be"`
-	Status     string     `json:"status" enum:"dead,delivered,cancelled" example:"dead"`
+	Status     string     `json:"status" enum:"dead,delivered,cancelled,missing" example:"dead"`
 	EventTypes []string   `json:"event_types,omitempty" nullable:"false" example:"[\"invoice.*\"]"`
 	Since      *time.Time `json:"since,omitempty"`
 	Until      *time.Time `json:"until,omitempty"`
