@@ -72,7 +72,7 @@ func (a *api) acts() {
 			return &answer[DeliveryBody]{deliveryBody(d)}, nil
 		})
 	body := new(huma.RequestBody)
-	handle(a, route{id: "replay-event", method: http.MethodPost, path: org + "/events/{id}/replay", status: http.StatusAccepted, tag: "events", access: manage, bodyless: true,
+	handle(a, route{id: "replay-event", method: http.MethodPost, path: org + "/events/{id}/replay", status: http.StatusAccepted, tag: "events", access: manage, bodyless: true, flights: a.searches,
 		summary:  "Send an event again, to every endpoint that had it or to one; next_cursor goes on in the list of deliveries with event_id",
 		describe: func(op *huma.Operation) { op.RequestBody = body }},
 		func(ctx context.Context, in *eventReplay) (*answer[List[DeliveryBody]], error) {

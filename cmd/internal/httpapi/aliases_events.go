@@ -75,7 +75,7 @@ func (in *integrationReplay) thing() string { return "event " + in.ID }
 
 func (a *api) integrations() {
 	handle(a, route{id: "list-integration-events", method: http.MethodGet, path: base + "/integrations/events", tag: aliasTag,
-		access: access{scope: WebhooksRead, gated: true, tenant: true}, summary: "List the stream's events, as list-events"},
+		access: access{scope: WebhooksRead, gated: true, tenant: true}, flights: a.searches, summary: "List the stream's events, as list-events"},
 		func(ctx context.Context, in *IntegrationQuery) (*answer[List[IntegrationEvent]], error) {
 			found, err := a.listEvents(ctx, &eventQuery{
 				OrgPath: tenant(ctx), Page: in.Page, Type: in.EventType, Since: in.Since, Until: in.Until,
@@ -89,7 +89,7 @@ func (a *api) integrations() {
 		access: access{scope: WebhooksRead, gated: true, tenant: true}, summary: "List deliveries with their attempts, as list-deliveries and get-delivery"},
 		a.listLogs)
 	handle(a, route{id: "replay-integration-event", method: http.MethodPost, path: base + "/integrations/events/{id}/replay", status: http.StatusAccepted, tag: aliasTag,
-		access: access{scope: WebhooksManage, gated: true, tenant: true}, bodyless: true,
+		access: access{scope: WebhooksManage, gated: true, tenant: true}, bodyless: true, flights: a.searches,
 		summary: "Send an event again, as replay-event; the answer is the deliveries as list-webhook-logs has them"},
 		func(ctx context.Context, in *integrationReplay) (*answer[List[WebhookLog]], error) {
 			found, err := a.replayEvent(ctx, EventPath{OrgPath: tenant(ctx), ID: in.ID}, in.Body.SubscriptionID)

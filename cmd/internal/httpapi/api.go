@@ -36,7 +36,8 @@ func Public(o Options) http.Handler { return newHandler(o, false) }
 func newHandler(o Options, socket bool) http.Handler {
 	mux := http.NewServeMux()
 	a := &api{svc: o.Service, log: o.Log, socket: socket, mux: mux, huma: humago.New(mux, humaConfig(o.Version)),
-		rates: newRates(o.Rates), proxies: o.Proxies}
+		searches: newFlights(load{maxSearches, maxSearchBytes}, partOfSearches),
+		rates:    newRates(o.Rates), proxies: o.Proxies}
 	a.orgs()
 	a.endpoints()
 	a.events()
@@ -63,6 +64,8 @@ type api struct {
 	log  *slog.Logger
 	mux  *http.ServeMux
 	huma huma.API
+
+	searches *flights // requests that go through a stream or the books
 
 	socket  bool // requests come from the operator on this machine, without a token
 	rates   rates

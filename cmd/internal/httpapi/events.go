@@ -40,15 +40,15 @@ func (a *api) events() {
 		return map[string]*huma.MediaType{"application/json": {Schema: either(s)}}
 	}
 	handle(a, route{id: "append-events", method: http.MethodPost, path: all, status: http.StatusCreated, tag: tag, access: access{scope: EventsWrite},
-		summary: "Append one event, or an array of up to 1,000", maxBody: maxEventsBody, creates: true, flights: newFlights(),
+		summary: "Append one event, or an array of up to 1,000", maxBody: maxEventsBody, creates: true, flights: newFlights(load{maxAppends, maxAppendBytes}, 2),
 		describe: func(op *huma.Operation) {
 			op.SkipValidateBody = true // newEvent says which of the events is bad
 			op.RequestBody = &huma.RequestBody{Required: true, Content: content(single)}
 			op.Responses = map[string]*huma.Response{"201": {Description: "Stored", Content: content(acked)}}
 		}}, a.appendEvents)
-	handle(a, route{id: "list-events", method: http.MethodGet, path: all, tag: tag, access: access{scope: WebhooksRead, gated: true},
+	handle(a, route{id: "list-events", method: http.MethodGet, path: all, tag: tag, access: access{scope: WebhooksRead, gated: true}, flights: a.searches,
 		summary: "List the stream's events, newest first"}, a.listEvents)
-	handle(a, route{id: "get-event", method: http.MethodGet, path: one, tag: tag, access: access{scope: WebhooksRead, gated: true}, summary: "Show an event"},
+	handle(a, route{id: "get-event", method: http.MethodGet, path: one, tag: tag, access: access{scope: WebhooksRead, gated: true}, flights: a.searches, summary: "Show an event"},
 		func(ctx context.Context, in *EventPath) (*answer[EventBody], error) {
 			ev, err := a.event(ctx, in)
 			if err != nil {

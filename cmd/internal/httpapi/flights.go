@@ -8,17 +8,26 @@ import (
 	"github.com/danielgtaylor/huma/v2/adapters/humago"
 )
 
-// Bounds of what is being appended at one moment, from the first byte of a
-// request's body to its answer. One organization may take half of each, so that
-// a flood of one leaves room for the others.
+// Bounds of what is being done at one moment, from the first byte of a request's
+// body to its answer, so that a flood of one organization leaves room for the
+// others.
 const (
-	maxFlights     = 256
-	maxFlightBytes = 64 << 20
+	// Of appends one organization may have half.
+	maxAppends     = 256
+	maxAppendBytes = 64 << 20
+	// Of what goes through a stream or the books for one answer, and keeps
+	// megabytes meanwhile, one organization may have an eighth.
+	maxSearches    = 64
+	maxSearchBytes = 64 << 20
+	partOfSearches = 8
 )
 
-// flights counts the requests of a route that are in flight, so that more than
-// the broker can take waits at the caller and not in our memory.
+// flights counts the requests that are in flight, so that more than the broker
+// can take waits at the caller and not in our memory.
 type flights struct {
+	most load
+	part int64 // one of so many is one organization's
+
 	mu   sync.Mutex
 	all  load
 	orgs map[string]load // that have any
@@ -31,11 +40,13 @@ type load struct {
 
 func (l load) with(bytes int64) load { return load{l.requests + 1, l.bytes + bytes} }
 
-func (l load) fits(part int64) bool {
-	return l.requests <= maxFlights/part && l.bytes <= maxFlightBytes/part
+func (l load) fits(most load, part int64) bool {
+	return l.requests <= most.requests/part && l.bytes <= most.bytes/part
 }
 
-func newFlights() *flights { return &flights{orgs: map[string]load{}} }
+func newFlights(most load, part int64) *flights {
+	return &flights{most: most, part: part, orgs: map[string]load{}}
+}
 
 // board counts a request with a body of that length, -1 if it is not known, until
 // leave is called. It reports false when there is no room.
@@ -46,7 +57,7 @@ func (f *flights) board(org string, length int64) (leave func(), ok bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	all, own := f.all.with(length), f.orgs[org].with(length)
-	if !all.fits(1) || !own.fits(2) {
+	if !all.fits(f.most, 1) || !own.fits(f.most, f.part) {
 		return nil, false
 	}
 	f.all, f.orgs[org] = all, own
@@ -72,7 +83,7 @@ func (f *flights) enter(ctx huma.Context, org string) (leave func(), p huma.Stat
 	req, _ := humago.Unwrap(ctx)
 	leave, ok := f.board(org, req.ContentLength)
 	if !ok {
-		return nil, asProblem(later(newProblem(http.StatusTooManyRequests, "too much is being appended at this moment; try again in a moment"), 1))
+		return nil, asProblem(later(newProblem(http.StatusTooManyRequests, "too much of this is being done at this moment; try again in a moment"), 1))
 	}
 	return leave, nil
 }

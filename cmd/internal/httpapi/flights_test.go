@@ -9,6 +9,7 @@ import (
 
 	"github.com/grapnel-hooks/grapnel/cmd/internal/httpapi"
 	"github.com/grapnel-hooks/grapnel/cmd/internal/httpapi/httpapitest"
+	"github.com/grapnel-hooks/grapnel/stream"
 )
 
 // slowBroker is a Service whose appends wait.
@@ -100,4 +101,46 @@ func TestAppendsInFlight(t *testing.T) {
 			})
 		})
 	}
+}
+
+// slowStream is a Service whose events are read slowly.
+type slowStream struct {
+	*httpapitest.Service
+	answer chan struct{}
+}
+
+func (s *slowStream) Events(context.Context, string, httpapi.EventFilter, stream.Seq, int) ([]stream.Event, stream.Seq, error) {
+	<-s.answer
+	return nil, 0, nil
+}
+
+// SEC-28: one organization goes through its stream eight times at once, by
+// whichever path, and leaves the others their room.
+func TestSearchesInFlight(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &slowStream{httpapitest.New(), make(chan struct{})}
+		for _, org := range []string{"acme", "beta"} {
+			if _, err := s.AddOrg(t.Context(), httpapi.Org{ID: org, Payload: "data"}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		h := operator(s)
+		codes := make(chan int, 100)
+		for range 20 {
+			go func() { codes <- request(t, h, "GET", "/api/v1/orgs/acme/events", "").Code }()
+		}
+		synctest.Wait()
+		if n := len(codes); n != 12 {
+			t.Errorf("%d of 20 requests were answered at once, want 12", n)
+		}
+		if w := request(t, h, "GET", "/api/v1/orgs/acme/events/1/explain", ""); w.Code != http.StatusTooManyRequests {
+			t.Errorf("another way through the stream: %d", w.Code)
+		}
+		go func() { codes <- request(t, h, "GET", "/api/v1/orgs/beta/events", "").Code }()
+		synctest.Wait()
+		if n := len(codes); n != 12 {
+			t.Error("another organization was refused")
+		}
+		close(s.answer)
+	})
 }

@@ -94,7 +94,7 @@ func (a *api) insight() {
 			}
 			return &answer[StatsBody]{statsBody(&st)}, nil
 		})
-	handle(a, route{id: "explain-event", method: http.MethodGet, path: base + "/orgs/{org}/events/{id}/explain", tag: "events", access: read,
+	handle(a, route{id: "explain-event", method: http.MethodGet, path: base + "/orgs/{org}/events/{id}/explain", tag: "events", access: read, flights: a.searches,
 		summary: "Say for each endpoint why it did or did not get an event"},
 		func(ctx context.Context, in *struct {
 			EventPath
