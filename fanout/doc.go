@@ -20,6 +20,16 @@
 //
 // Each sequence at or below the position is accounted for: it became
 // deliveries, matched nobody, was a duplicate of an earlier event, was
-// rejected, was gated by the org's plan, or lies in a recorded gap. [Check]
-// proves that from the stream and the books.
+// rejected, was gated by the org's plan, lies in a recorded gap, or was skipped
+// by hand. [Check] proves that from the stream and the books.
+//
+// # Moves
+//
+// People can move the position ([Move]). How far it has ever been, the furthest
+// place, stays: everything up to there stays accounted for while the stream is
+// read again, and new subscriptions begin there.
+//
+//	1 ─────────── position ──────────── furthest ─────────── end of the stream
+//	              read again: makes     read for the
+//	              what is missing       first time
 package fanout

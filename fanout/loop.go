@@ -114,15 +114,6 @@ type readAhead struct {
 	err   error
 }
 
-// Status is how the walk of one organization stands.
-type Status struct {
-	Missing   bool          // its stream does not exist
-	Change    cursor.Change // the last change of its stream's identity
-	Last      stream.Seq    // the newest sequence seen
-	Err       string        // why the last read or commit failed, ""
-	CheckedAt time.Time     // the last time the stream's identity was found right
-}
-
 // NewLoop makes a Loop.
 func NewLoop(o Options) *Loop {
 	if o.Batch == 0 {
@@ -534,92 +525,4 @@ func (l *Loop) fanOut(ctx context.Context, org string, s *orgState, batch cursor
 	// them in when they start.
 	l.handOver(plan, written)
 	return nil
-}
-
-// handOver makes each event's payload, once, and gives the lanes a ticket for
-// each delivery, endpoint by endpoint.
-func (l *Loop) handOver(plan Plan, written []Written) {
-	byEndpoint := map[int64][]deliver.Ticket{}
-	var rows []int64
-	for i, w := range written {
-		if len(w.Endpoints) == 0 {
-			continue
-		}
-		payload := NewPayload(w.Event, &plan.Events[i].Event)
-		for _, row := range w.Endpoints {
-			ts, ok := byEndpoint[row]
-			if !ok {
-				rows = append(rows, row)
-			}
-			byEndpoint[row] = append(ts, deliver.Ticket{
-				Key:     deliver.Key{Event: w.Event, Endpoint: row},
-				Trigger: deliver.First,
-				Payload: payload,
-			})
-		}
-	}
-	for _, row := range rows {
-		l.o.Lanes.Offer(byEndpoint[row])
-	}
-}
-
-// NewPayload makes what is sent of an event that has that number in the books.
-func NewPayload(number int64, ev *stream.Event) *deliver.Payload {
-	return &deliver.Payload{
-		Event:       number,
-		ID:          ev.ID,
-		Org:         ev.Org,
-		Type:        ev.Type,
-		TraceParent: ev.TraceParent,
-		Stored:      ev.Stored,
-		Body:        stream.AppendStandard(make([]byte, 0, len(ev.Data)+512), ev),
-	}
-}
-
-// receivers lists the endpoints that the events go to.
-func receivers(events []Planned) []int64 {
-	if len(events) == 0 {
-		return nil
-	}
-	rows, last := events[0].Endpoints, events[0].Endpoints
-	var seen map[int64]bool
-	for _, e := range events[1:] {
-		if len(e.Endpoints) == len(last) && &e.Endpoints[0] == &last[0] {
-			continue // as for the event before: the plan shares the list
-		}
-		last = e.Endpoints
-		if seen == nil {
-			seen = map[int64]bool{}
-			rows = slices.Clone(rows)
-			for _, r := range rows {
-				seen[r] = true
-			}
-		}
-		for _, r := range e.Endpoints {
-			if !seen[r] {
-				seen[r] = true
-				rows = append(rows, r)
-			}
-		}
-	}
-	return rows
-}
-
-// report logs what an operator wants to know of a batch.
-func (l *Loop) report(org string, b cursor.Batch) {
-	switch b.Change {
-	case cursor.Recreated:
-		l.o.Logger.Error("the stream was deleted and made anew: reading from its first sequence",
-			"org", org, "stream", b.To.Stream, "position", b.From.Seq, "was_created", b.From.Created, "created", b.To.Created, "incarnation", b.To.Incarnation)
-	case cursor.Regressed:
-		l.o.Logger.Error("the stream lost messages that were fanned out already (rolled back): reading what is there",
-			"org", org, "stream", b.To.Stream, "position", b.From.Seq, "goes_on_at", b.To.Seq, "incarnation", b.To.Incarnation)
-	}
-	if b.Again {
-		return // what is gone by now was read once
-	}
-	for _, g := range b.Gaps {
-		l.o.Logger.Error("events were gone from the stream before they were fanned out",
-			"org", org, "stream", b.To.Stream, "from", g.From, "to", g.To, "count", g.Count())
-	}
 }

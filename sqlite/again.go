@@ -224,7 +224,7 @@ func (t *txn) insertCancelled(o *orgState, event int64, endpoints []int64) error
 
 // parted splits the endpoints into those that are there and those that were removed.
 func parted(endpoints []int64, removed map[int64]bool) (there, gone []int64) {
-	if !slices.ContainsFunc(endpoints, func(row int64) bool { return removed[row] }) {
+	if len(removed) == 0 || !slices.ContainsFunc(endpoints, func(row int64) bool { return removed[row] }) {
 		return endpoints, nil
 	}
 	for _, row := range endpoints {

@@ -14,7 +14,7 @@
 //	        │
 //	        └─ payloads      only after a first failure
 //
-//	rejected, gated, gaps    sequences that made no deliveries, and why
+//	rejected, gated, gaps    sequences that made no deliveries, and why (gaps: lost, or skipped by hand)
 //	key_runs, key_chunks     from an event's ID to its number
 //	event_types              the catalogue; compiled in memory, see event_types.go
 //	segments                 what lies in 512 events of an org, for lists
