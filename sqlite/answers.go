@@ -162,6 +162,7 @@ func (t *txn) retainAnswers(n int) (removed int64, err error) {
 		before time.Time
 	}{
 		{"DELETE FROM answers WHERE (org, key) IN (SELECT org, key FROM answers INDEXED BY answers_at WHERE at < ? LIMIT ?)", t.now.Add(-answersFor)},
+		{"DELETE FROM tokens WHERE id IN (SELECT id FROM tokens WHERE revoked_at BETWEEN 1 AND ?1 - 1 OR expires_at < ?1 LIMIT ?2)", t.now.Add(-auditFor)},
 		{"DELETE FROM audit WHERE at < ? AND id IN (SELECT id FROM audit ORDER BY id LIMIT ?)", t.now.Add(-auditFor)},
 	} {
 		rows, err := t.c.exec(q.query, toMillis(q.before), int64(n))

@@ -157,10 +157,15 @@ func (s *Store) tell(e deliver.Endpoint) {
 	}
 }
 
+// MaxEndpoints is how many endpoints an organization can have. Each takes memory,
+// and every event is matched against all of them.
+const MaxEndpoints = 20_000
+
 // AddEndpoint makes an endpoint of the organization e.Org with the settings
 // of e. ID, Row, Revision and times are given by the store. It gets the events
 // after start; with a DisabledReason it gets none until it is enabled. It fails
-// as [deliver.CheckHeaders] does.
+// as [deliver.CheckHeaders] does, and wraps [ErrState] when there are
+// [MaxEndpoints].
 func (s *Store) AddEndpoint(ctx context.Context, e deliver.Endpoint, start Start) (deliver.Endpoint, error) {
 	o, err := s.find(e.Org)
 	if err != nil {
@@ -174,6 +179,12 @@ func (s *Store) AddEndpoint(ctx context.Context, e deliver.Endpoint, start Start
 		at, err := t.place(o)
 		if err != nil {
 			return err
+		}
+		s.mu.RLock()
+		n := len(o.endpoints)
+		s.mu.RUnlock()
+		if n >= s.o.endpoints {
+			return fmt.Errorf("there are %d already, the most that there may be; remove those that nobody needs: %w", n, ErrState)
 		}
 		now := t.now.Truncate(time.Millisecond).UTC()
 		e.CreatedAt, e.UpdatedAt, e.DisabledAt, e.FailingSince, e.Revision = now, now, time.Time{}, time.Time{}, 1

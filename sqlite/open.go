@@ -77,6 +77,8 @@ type Options struct {
 	segment     int64                         // events in a segment
 	pendingScan int64                         // pending deliveries that are looked through for a page
 	runSize     int                           // events in a run of keys
+	endpoints   int                           // see MaxEndpoints
+	tokens      int                           // see MaxTokens
 	busy        time.Duration                 // see defaultBusy
 	wrap        func(driver.Conn) driver.Conn // of the readers' connections
 }
@@ -90,6 +92,12 @@ func (o *Options) complete() error {
 	}
 	if o.Failpoint == nil {
 		o.Failpoint = func(string) {}
+	}
+	if o.endpoints == 0 {
+		o.endpoints = MaxEndpoints
+	}
+	if o.tokens == 0 {
+		o.tokens = MaxTokens
 	}
 	if o.busy == 0 {
 		o.busy = defaultBusy
@@ -142,6 +150,7 @@ type Store struct {
 	ids       map[string]int64            // ep_… to row
 	tokens    map[[sha256.Size]byte]*tokenState
 	tokenIDs  map[string]*tokenState // the same, by tok_…
+	tokensOf  map[int64]int          // how many of them an org has, by row; 0: operators
 
 	eventTypes eventTypes
 	onEndpoint atomic.Pointer[func(deliver.Endpoint)]

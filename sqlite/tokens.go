@@ -37,6 +37,10 @@ type tokenState struct {
 	wrote atomic.Int64 // ms; what the database has of used
 }
 
+// MaxTokens is how many tokens an organization can have, and operators together,
+// without those that were revoked or have expired. Each takes memory.
+const MaxTokens = 1000
+
 // usedEvery is how exact Token.UsedAt is.
 const usedEvery = time.Minute
 
@@ -64,26 +68,45 @@ func (s *Store) scanToken(r row) (*tokenState, error) {
 }
 
 func (s *Store) loadTokens() error {
-	s.tokens, s.tokenIDs = make(map[[sha256.Size]byte]*tokenState), make(map[string]*tokenState)
+	s.tokens, s.tokenIDs, s.tokensOf = make(map[[sha256.Size]byte]*tokenState), make(map[string]*tokenState), make(map[int64]int)
 	return s.w.c.query(func(r row) error {
 		k, err := s.scanToken(r)
 		if err == nil && k != nil {
 			s.keepToken(k)
 		}
 		return err
-	}, "SELECT "+tokenColumns+" FROM tokens k WHERE k.revoked_at = 0 ORDER BY k.id")
+	}, "SELECT "+tokenColumns+" FROM tokens k WHERE k.revoked_at = 0 AND k.expires_at > ? ORDER BY k.id", toMillis(s.now()))
 }
 
-func (s *Store) keepToken(k *tokenState) { s.tokens[k.hash], s.tokenIDs[k.token.ID] = k, k }
+func (s *Store) keepToken(k *tokenState) {
+	s.tokens[k.hash], s.tokenIDs[k.token.ID] = k, k
+	s.tokensOf[k.org]++
+}
 
 func (s *Store) dropToken(k *tokenState) {
 	delete(s.tokens, k.hash)
 	delete(s.tokenIDs, k.token.ID)
+	if s.tokensOf[k.org]--; s.tokensOf[k.org] == 0 {
+		delete(s.tokensOf, k.org)
+	}
+}
+
+// dropExpired forgets tokens that have expired, when what is known of their use
+// is written.
+func (s *Store) dropExpired() {
+	now := s.now()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, k := range s.tokens {
+		if !now.Before(k.token.ExpiresAt) && k.used.Load() == k.wrote.Load() {
+			s.dropToken(k)
+		}
+	}
 }
 
 // AddToken makes a token whose text has that SHA-256, of t's Org, Name, Scopes and
 // ExpiresAt; the rest is given by the store. Once it returns, [Store.Authenticate]
-// knows it.
+// knows it. It wraps [ErrState] when there are [MaxTokens].
 func (s *Store) AddToken(ctx context.Context, k Token, hash [sha256.Size]byte) (Token, error) {
 	var o *orgState
 	if k.Org != "" {
@@ -108,6 +131,12 @@ func (s *Store) AddToken(ctx context.Context, k Token, hash [sha256.Size]byte) (
 				return err
 			}
 			org, state.org = o.row, o.row
+		}
+		s.mu.RLock()
+		n := s.tokensOf[state.org]
+		s.mu.RUnlock()
+		if n >= s.o.tokens {
+			return fmt.Errorf("there are %d already, the most that there may be; revoke those that nobody needs: %w", n, ErrState)
 		}
 		if _, err := t.c.exec("INSERT INTO tokens(ulid, org, hash, name, scopes, created_at, expires_at) VALUES(?,?,?,?,?,?,?)",
 			k.ID, org, hash[:], k.Name, jsonList(k.Scopes), toMillis(k.CreatedAt), toMillis(k.ExpiresAt)); err != nil {
@@ -255,8 +284,8 @@ func (s *Store) RevokeToken(ctx context.Context, org, id string) error {
 // call the store.
 func (s *Store) OnTokenRevoked(f func(id string)) { s.onRevoked.Store(&f) }
 
-// FlushTokens writes when tokens were last used, those that changed. Call it
-// about once a minute.
+// FlushTokens writes when tokens were last used, those that changed, and forgets
+// those that have expired. Call it about once a minute.
 func (s *Store) FlushTokens(ctx context.Context) error {
 	var late []*tokenState
 	s.mu.RLock()
@@ -281,6 +310,7 @@ func (s *Store) FlushTokens(ctx context.Context) error {
 			return fmt.Errorf("write the use of tokens: %w", err)
 		}
 	}
+	s.dropExpired()
 	return nil
 }
 

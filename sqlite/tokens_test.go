@@ -250,3 +250,76 @@ func TestAuditStays(t *testing.T) {
 		t.Errorf("%+v, %v", list, err)
 	}
 }
+
+// SEC-28: an organization has so many tokens, and no more; those that are revoked or
+// have expired do not count, and do not stay in memory.
+func TestTokensHaveALimit(t *testing.T) {
+	c := newClock()
+	c.add(-3 * 365 * 24 * time.Hour) // the schema keeps audit entries for a year of the real time
+	o := Options{Dir: t.TempDir(), Clock: c.read, tokens: 3}
+	s := open(t, o)
+	for _, org := range []string{"acme", "beta"} {
+		if _, err := s.AddOrg(t.Context(), Org{ID: org, Payload: "data"}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	add := func(org, text string) error {
+		_, err := s.AddToken(t.Context(), Token{Org: org, Scopes: []string{"admin"}, ExpiresAt: c.read().Add(time.Hour)}, sha256.Sum256([]byte(text)))
+		return err
+	}
+	revoked := addToken(t, s, c, "acme", "1")
+	addToken(t, s, c, "acme", "2")
+	addToken(t, s, c, "acme", "3")
+	if err := add("acme", "4"); !errors.Is(err, ErrState) {
+		t.Fatalf("one too many: %v, want %v", err, ErrState)
+	}
+	addToken(t, s, c, "beta", "b")
+	addToken(t, s, c, "", "o")
+	if err := s.RevokeToken(t.Context(), "acme", revoked.ID); err != nil {
+		t.Fatal(err)
+	}
+	addToken(t, s, c, "acme", "5")
+	shut(t, s)
+	s = open(t, o)
+	if err := add("acme", "6"); !errors.Is(err, ErrState) {
+		t.Errorf("one too many after a restart: %v, want %v", err, ErrState)
+	}
+	holds(s, "2")
+	c.add(time.Hour)
+	if err := s.FlushTokens(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if len(s.tokens) != 0 || len(s.tokenIDs) != 0 || len(s.tokensOf) != 0 {
+		t.Errorf("%d expired tokens are in memory", len(s.tokens))
+	}
+	addToken(t, s, c, "acme", "7")
+
+	c.add(auditFor + 2*time.Hour)
+	if _, err := s.Retain(t.Context(), RetainOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	if list, err := s.ListTokens(t.Context(), "acme", "", 10); err != nil || len(list) != 0 {
+		t.Errorf("%d tokens are listed for longer than the audit: %v", len(list), err)
+	}
+}
+
+func TestEndpointsHaveALimit(t *testing.T) {
+	s := open(t, Options{Dir: t.TempDir(), endpoints: 2})
+	for _, org := range []string{"acme", "beta"} {
+		if _, err := s.AddOrg(t.Context(), Org{ID: org, Payload: "data"}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	first := addEndpoint(t, s, "acme")
+	addEndpoint(t, s, "acme")
+	again := first
+	again.Secrets = first.Secrets[:1]
+	if _, err := s.AddEndpoint(t.Context(), again, Start{}); !errors.Is(err, ErrState) {
+		t.Fatalf("one too many: %v, want %v", err, ErrState)
+	}
+	addEndpoint(t, s, "beta")
+	if err := s.RemoveEndpoint(t.Context(), "acme", first.ID); err != nil {
+		t.Fatal(err)
+	}
+	addEndpoint(t, s, "acme")
+}

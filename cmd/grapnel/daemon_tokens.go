@@ -48,7 +48,7 @@ func (d *daemon) AddToken(ctx context.Context, t httpapi.Token) (httpapi.NewToke
 	shape := func(made any) any { return httpapi.NewToken{Token: tokenAnswer(made.(sqlite.Token)), Text: text} }
 	made, err := d.store.AddToken(d.asked(ctx, shape), sqlite.Token{Org: t.Org, Name: t.Name, Scopes: scopes, ExpiresAt: t.ExpiresAt}, hash)
 	if err != nil {
-		return httpapi.NewToken{}, answered(err)
+		return httpapi.NewToken{}, inState(err)
 	}
 	return shape(made).(httpapi.NewToken), nil
 }

@@ -207,7 +207,7 @@ func (d *daemon) AddEndpoint(ctx context.Context, e httpapi.NewEndpoint) (out ht
 	}
 	made, err := d.store.AddEndpoint(d.asked(ctx, shape), ep, sqlite.Start{})
 	if err != nil {
-		return out, answered(err)
+		return out, inState(err)
 	}
 	return shape(made).(httpapi.MadeEndpoint), nil
 }
