@@ -44,6 +44,7 @@ type Broken struct {
 	LoseOutcomes   int  // every nth record is said to be booked, and is not; 0: none
 	ForgetBacklog  bool // Backlogs knows of none
 	Revive         bool // a record brings a cancelled delivery back
+	PauseInVain    bool // plans made before a pause are committed after it
 	SkipInSilence  bool // the cursor moves on over what was never read, and nothing is recorded
 	ForgetFurthest bool // once it is moved back, nobody knows how far the stream was read
 	ForgetPayloads bool // payloads are not kept

@@ -17,6 +17,9 @@ func (s *sim) inspect() {
 		if old := s.positions[org]; pos.Incarnation < old.Incarnation || pos.Incarnation == old.Incarnation && pos.Seq < old.Seq {
 			s.violated("the position of %s moved back from %d.%d to %d.%d", org, old.Incarnation, old.Seq, pos.Incarnation, pos.Seq)
 		}
+		if old := s.positions[org]; s.held[org] && (pos.Incarnation != old.Incarnation || pos.Seq != old.Seq) {
+			s.violated("the position of %s moved from %d to %d, and its cursor is paused", org, old.Seq, pos.Seq)
+		}
 		s.positions[org] = pos
 		if !s.down {
 			s.check(org, nil)

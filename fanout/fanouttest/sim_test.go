@@ -80,6 +80,7 @@ func TestSimulationCatchesMutants(t *testing.T) {
 		"the backlog is forgotten at start":         {broken: Broken{ForgetBacklog: true}},
 		"plans of old subscriptions are committed":  {broken: Broken{NoVersion: true}},
 		"an outcome brings back what was cancelled": {broken: Broken{Revive: true}},
+		"plans are committed in spite of a pause":   {broken: Broken{PauseInVain: true}},
 		"what is skipped is not recorded":           {broken: Broken{SkipInSilence: true}},
 		"how far it was read is forgotten":          {broken: Broken{ForgetFurthest: true}},
 		"payloads are not kept":                     {broken: Broken{ForgetPayloads: true}},

@@ -57,6 +57,7 @@ type sim struct {
 
 	// What the checks remember.
 	positions map[string]cursor.Position
+	held      map[string]bool // paused: their positions stay
 	ended     map[deliver.Key]deliver.State
 	cancelled map[deliver.Key]int // by hand, and the requests that came since; guarded by mu
 
@@ -77,7 +78,7 @@ func newSim(t *testing.T, seed uint64, m mutant) *sim {
 	s := &sim{
 		t: t, ctx: t.Context(), seed: seed, mutant: m,
 		log: &streamtest.Log{}, disk: NewDisk(),
-		positions: map[string]cursor.Position{}, rolledBack: map[string]int{}, ended: map[deliver.Key]deliver.State{}, cancelled: map[deliver.Key]int{},
+		positions: map[string]cursor.Position{}, held: map[string]bool{}, rolledBack: map[string]int{}, ended: map[deliver.Key]deliver.State{}, cancelled: map[deliver.Key]int{},
 		receivers: map[int64]*receiver{},
 		ledger:    map[fanout.Receipt]fanout.Tally{}, open: map[deliver.Key]fanout.Receipt{},
 	}
@@ -315,12 +316,20 @@ func (s *sim) gate() {
 func (s *sim) pause() {
 	org := s.org()
 	s.tracef("the cursor of %s is paused", org)
-	s.refused(s.life().books.PauseCursor(s.ctx, org))
+	err := s.life().books.PauseCursor(s.ctx, org)
+	s.refused(err)
+	if err == nil {
+		s.held[org] = true
+		pos, err := s.admin.Position(s.ctx, org)
+		s.must(err)
+		s.positions[org] = pos
+	}
 }
 
 func (s *sim) resume() {
 	org, d := s.org(), s.life()
 	s.tracef("the cursor of %s is resumed", org)
+	delete(s.held, org)
 	s.refused(d.books.ResumeCursor(s.ctx, org))
 	d.loop.Reload(org)
 }
@@ -482,6 +491,7 @@ func (s *sim) calm() {
 	}
 	s.setDown(false)
 	for _, org := range s.orgs {
+		delete(s.held, org)
 		s.refused(s.admin.ResumeCursor(s.ctx, org))
 		s.life().loop.Reload(org)
 	}
