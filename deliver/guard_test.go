@@ -232,9 +232,9 @@ func TestGuardAsksForLocalAddressesAgain(t *testing.T) {
 		check(nil, 1)
 		addrs = []netip.Addr{to.Addr()}
 		check(nil, 1)
-		time.Sleep(localFor - 1)
+		time.Sleep(localFor - time.Nanosecond)
 		check(nil, 1)
-		time.Sleep(1)
+		time.Sleep(time.Nanosecond)
 		check(ErrBlocked, 2)
 	})
 }

@@ -233,6 +233,12 @@ func keysOf(t testing.TB, s *Store) (rows []int64) {
 	return rows
 }
 
+// resealed waits until the start has ended a rotation that was interrupted.
+func resealed(s *Store) {
+	s.rotating.Lock()
+	defer s.rotating.Unlock()
+}
+
 // The key is rotated beside traffic. At each step the files are copied: each
 // copy opens with everything in it, finishes the rotation by itself, and then
 // needs one key only. (SEC-13)
@@ -290,12 +296,10 @@ func TestSEC13_RotateKey(t *testing.T) {
 			if diff := cmp.Diff(want, sealed(t, s, "acme")); diff != "" {
 				t.Errorf("(-want +got):\n%s", diff)
 			}
-			s.rotating.Lock() // when the start's own work is done
-			s.rotating.Unlock()
+			resealed(s)
 			shut(t, s)
 			s = open(t, Options{Dir: dir, Synchronous: "NORMAL"})
-			s.rotating.Lock()
-			s.rotating.Unlock()
+			resealed(s)
 			if diff := cmp.Diff([]int64{rows}, keysOf(t, s)); diff != "" {
 				t.Errorf("rows of the keys (-want +got):\n%s", diff)
 			}

@@ -244,8 +244,9 @@ func documentedServer(t *testing.T) *server.Options {
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, block, ok := strings.Cut(string(doc), "```nats-server.conf\n")
-	if block, _, ok = strings.Cut(block, "```"); !ok {
+	_, block, _ := strings.Cut(string(doc), "```nats-server.conf\n")
+	block, _, ok := strings.Cut(block, "```")
+	if !ok {
 		t.Fatal("docs/operating.md has no block nats-server.conf")
 	}
 	for user, password := range passwords {

@@ -107,7 +107,7 @@ func (m *meter) guard(s *jsonschema.Schema) {
 	if s.Const != nil {
 		if g.values == nil {
 			g.allow([]any{*s.Const})
-		} else if c := string(canonical(nil, *s.Const)); g.values[c] {
+		} else if g.values[string(canonical(nil, *s.Const))] {
 			g.allow([]any{*s.Const})
 		} else {
 			g.values, g.wanted = map[string]bool{}, "nothing: enum and const exclude each other"
