@@ -135,7 +135,7 @@ func (a *api) replays() {
 	const tag, all, one = "replays", base + "/orgs/{org}/replays", base + "/orgs/{org}/replays/{id}"
 	read, manage := access{scope: WebhooksRead, gated: true}, access{scope: WebhooksManage, gated: true}
 	handle(a, route{id: "start-replay", method: http.MethodPost, path: base + "/orgs/{org}/endpoints/{id}/replay", status: http.StatusAccepted, tag: tag,
-		access: manage, creates: true, flights: a.searches, summary: "Send an endpoint again what matches, as a job; with dry_run only count it"}, a.startReplay)
+		access: manage, creates: true, bodyless: true, flights: a.searches, summary: "Send an endpoint again what matches, as a job; with dry_run only count it"}, a.startReplay)
 	handle(a, route{id: "list-replays", method: http.MethodGet, path: all, tag: tag, access: read, summary: "List replays, newest first; finished ones are kept for 30 days"},
 		func(ctx context.Context, in *struct {
 			OrgPath
