@@ -80,6 +80,18 @@ type door struct {
 type tenant struct {
 	account  *server.Account
 	subjects map[string]bool // what it imports
+	told     time.Time       // when its being crowded was last logged
+}
+
+// crowdedError: the organization has all the connections that it may have.
+type crowdedError struct {
+	org string
+	n   int
+	log bool // it was not logged within strikeWindow
+}
+
+func (e *crowdedError) Error() string {
+	return fmt.Sprintf("organization %s has %d connections already, which is the limit", e.org, e.n)
 }
 
 func newDoor(ask SignIn, s *strikes, log *slog.Logger) *door {
@@ -107,11 +119,17 @@ func (d *door) Check(c server.ClientAuthentication) bool {
 		return false
 	}
 	o := c.GetOpts()
+	var crowded *crowdedError
 	err := d.admit(c, o.Username, o.Password)
 	o.Password = "" // nothing needs it from here on
 	switch {
 	case err == nil:
 		return true
+	case errors.As(err, &crowded):
+		if crowded.log {
+			d.log.Warn("publisher was refused: its organization has all the connections that it may have; share them in the publishing service. "+
+				"More refusals of this organization are not logged for a minute", "org", crowded.org, "connections", crowded.n, "address", address)
+		}
 	case !errors.Is(err, ErrSignIn):
 		d.log.Error("publisher could not sign in", "address", address, "error", err)
 	case d.strikes.strike(address):
@@ -188,7 +206,11 @@ func (d *door) enter(c server.ClientAuthentication, p Publisher, revision int) (
 		return false, err
 	}
 	if n := t.account.NumLocalConnections(); n >= maxOrgConnections {
-		return false, fmt.Errorf("organization %s has %d connections already, which is the limit: share them in the publishing service", p.Org, n)
+		crowded := &crowdedError{org: p.Org, n: n, log: time.Since(t.told) >= strikeWindow}
+		if crowded.log {
+			t.told = time.Now()
+		}
+		return false, crowded
 	}
 	d.keep(c.GetID(), p)
 	c.RegisterUser(&server.User{

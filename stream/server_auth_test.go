@@ -364,6 +364,14 @@ func TestPublishersAreMany(t *testing.T) {
 	if len(open) > 256 || len(open) < 200 || err == nil {
 		t.Errorf("%d connections at once, then %v", len(open), err)
 	}
+	for range 20 {
+		if nc, err := g.dial("acme", "acme-secret"); err == nil {
+			open = append(open, nc)
+		}
+	}
+	if n := strings.Count(g.logs.String(), "all the connections that it may have"); n != 1 {
+		t.Errorf("logged %d times: who may not connect could fill the log", n)
+	}
 	g.publisher(t, "globex")
 }
 

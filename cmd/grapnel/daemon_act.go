@@ -19,6 +19,7 @@ import (
 const (
 	testType = "webhook.test" // the type of what is sent to try an endpoint
 	maxTests = 64             // at once, over all endpoints
+	orgTests = maxTests / 8   // of one organization: its receivers may hang
 )
 
 // tests are the requests under way that somebody asked for to try an endpoint.
@@ -28,28 +29,33 @@ type tests struct {
 
 	mu     sync.Mutex
 	rows   map[int64]bool // endpoints with one under way
+	orgs   map[string]int // how many each organization has
 	ending bool
 	wg     sync.WaitGroup
 }
 
 func newTests() *tests {
-	t := &tests{rows: map[int64]bool{}}
+	t := &tests{rows: map[int64]bool{}, orgs: map[string]int{}}
 	t.ctx, t.stop = context.WithCancel(context.Background())
 	return t
 }
 
 // begin reports whether a test of the endpoint may begin; if so, done ends it.
-func (t *tests) begin(row int64) (done func(), ok bool) {
+func (t *tests) begin(org string, row int64) (done func(), ok bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if t.ending || t.rows[row] || len(t.rows) >= maxTests {
+	if t.ending || t.rows[row] || len(t.rows) >= maxTests || t.orgs[org] >= orgTests {
 		return nil, false
 	}
 	t.rows[row] = true
+	t.orgs[org]++
 	t.wg.Add(1)
 	return func() {
 		t.mu.Lock()
 		delete(t.rows, row)
+		if t.orgs[org]--; t.orgs[org] == 0 {
+			delete(t.orgs, org)
+		}
 		t.mu.Unlock()
 		t.wg.Done()
 	}, true
@@ -73,7 +79,7 @@ func (d *daemon) TestEndpoint(ctx context.Context, org, id string) (httpapi.Test
 	if err != nil {
 		return httpapi.Test{}, answered(err)
 	}
-	done, ok := d.tests.begin(ep.Row)
+	done, ok := d.tests.begin(org, ep.Row)
 	if !ok {
 		return httpapi.Test{}, fmt.Errorf("test endpoint %s: %w", id, httpapi.ErrBusy)
 	}

@@ -345,3 +345,38 @@ func TestReplayEvent(t *testing.T) {
 }
 
 func second[T any](_ T, err error) error { return err }
+
+// Receivers that hang hold some of the requests that may be under way to try
+// endpoints, and leave others' theirs.
+func TestTestsOfOneOrganization(t *testing.T) {
+	tests := newTests()
+	defer tests.end()
+	var row int64
+	fill := func(org string) (ends []func()) {
+		for range 2 * maxTests {
+			row++
+			if done, ok := tests.begin(org, row); ok {
+				ends = append(ends, done)
+			}
+		}
+		return ends
+	}
+	ends := fill("acme")
+	if len(ends) != orgTests {
+		t.Errorf("one organization has %d tests under way, want %d", len(ends), orgTests)
+	}
+	others := fill("beta")
+	if len(others) != orgTests {
+		t.Errorf("another one has %d", len(others))
+	}
+	for _, done := range append(ends, others...) {
+		done()
+	}
+	if again := fill("acme"); len(again) != orgTests {
+		t.Errorf("then %d", len(again))
+	} else {
+		for _, done := range again {
+			done()
+		}
+	}
+}
