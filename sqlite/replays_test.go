@@ -557,3 +557,45 @@ func TestFillSurvivesCrashes(t *testing.T) {
 		t.Errorf("%+v, %v", now, err)
 	}
 }
+
+// What has a reason not to be delivered stays as it is: it was rejected, kept
+// back by the plan, or retention may have removed its deliveries.
+func TestFillLeavesAlone(t *testing.T) {
+	c := newClock()
+	s := open(t, Options{Dir: t.TempDir(), Clock: c.read})
+	w := newWalker(t, s, "acme", 1)
+	old := w.next(10)
+	for _, ev := range w.commit(old) {
+		w.record(c.outcome(deliver.Key{Event: ev.Event, Endpoint: w.endpoints[0]}, 1, deliver.Delivered))
+	}
+	c.add(10 * day)
+	p := w.next(20) // 11 to 30
+	all := append(slices.Clone(old.Events), p.Events...)
+	p.Rejected, p.Gated = append(p.Rejected, rejectedAt(15)), []stream.Seq{20, 21}
+	p.Events = p.Events[11:] // 22 to 30; nobody wanted the others
+	w.commit(p)
+	var events []stream.Event
+	for _, ev := range all {
+		events = append(events, ev.Event)
+	}
+	late := addEndpoint(t, s, "acme")
+	filter := ReplayFilter{State: Missing}
+	if n, _, err := s.CountMissing(t.Context(), "acme", late.ID, filter, events); err != nil || n != 27 {
+		t.Errorf("%d are missing, %v; want 27", n, err)
+	}
+	r, err := s.StartReplay(t.Context(), "acme", late.ID, filter, 100)
+	if err != nil {
+		t.Fatal(err)
+	}
+	// Retention comes between the start and the first step.
+	if removed, err := s.Retain(t.Context(), RetainOptions{FinishedBefore: c.read().Add(-day)}); err != nil || removed.Events != 10 {
+		t.Fatalf("%+v, %v", removed, err)
+	}
+	r, err = s.FillReplay(t.Context(), r, events, 30, 100)
+	if diff := cmp.Diff(ReplayCounts{Matched: 30, Replayed: 17, Skipped: 13}, r.ReplayCounts); err != nil || diff != "" || r.State != ReplayDone {
+		t.Errorf("%s, %v (-want +got):\n%s", r.State, err, diff)
+	}
+	if after, last, err := s.MissingFrom(t.Context(), "acme"); err != nil || after != 10 || last != 30 {
+		t.Errorf("the next one goes from %d to %d, %v", after, last, err)
+	}
+}
