@@ -13,9 +13,11 @@ import (
 
 // identify says who asks, and whether they ask too often.
 //
-// An address whose tokens were refused too often is refused before its token is
-// looked at, so that guessing costs a minute for every few tries. A request
-// without a token is no guess; how many there may be is inTime's business.
+// Tokens that do not hold are counted by address, and soon answered with 429.
+// One that holds is let in all the same: others may come from that address, behind
+// a proxy that is not trusted all who come at all, and somebody with an old token
+// must not lock them out. Tokens are too long to be guessed. A request without
+// a token is no guess; how many there may be is inTime's business.
 func (a *api) identify(ctx huma.Context, r route) (Caller, huma.StatusError) {
 	caller := Caller{Request: requestOf(ctx.Context())}
 	if a.socket {
@@ -28,14 +30,12 @@ func (a *api) identify(ctx huma.Context, r route) (Caller, huma.StatusError) {
 	if !ok {
 		return caller, unauthorized("send a token: Authorization: Bearer gk_…")
 	}
-	near := neighbourhood(address)
-	if wait, refused := a.rates.refused.empty(near, now); refused {
-		return caller, asProblem(tooOften("too many tokens from this address were refused", wait))
-	}
 	token, err := a.svc.Authenticate(ctx.Context(), text)
 	switch {
 	case errors.Is(err, ErrNoToken):
-		a.rates.refused.take(near, now)
+		if wait, ok := a.rates.refused.take(neighbourhood(address), now); !ok {
+			return caller, asProblem(tooOften("too many tokens from this address were refused", wait))
+		}
 		a.noteRefusals(ctx.Context(), caller, now)
 		return caller, unauthorized("the token is unknown, expired or revoked")
 	case err != nil:
@@ -62,7 +62,7 @@ func (a *api) noteRefusals(ctx context.Context, c Caller, now time.Time) {
 	if _, ok := a.rates.noted.take(near, now); !ok {
 		return
 	}
-	a.log.Warn("tokens are guessed, or an old one is in use: the address is refused for a while", "address", c.Address, "request", c.Request)
+	a.log.Warn("tokens are guessed, or an old one is in use: they are answered with 429 for a while", "address", c.Address, "request", c.Request)
 	if _, ok := a.rates.notes.take(struct{}{}, now); !ok {
 		return
 	}

@@ -50,7 +50,7 @@ type Tokens interface {
 	// RevokeToken ends a token at once: the next request with it is refused.
 	RevokeToken(ctx context.Context, org, id string) error
 	// NoteRefusals writes to the audit that so many tokens from the address were
-	// refused that no more are looked at for a while. The request is the last one.
+	// refused that others are answered with 429 for a while. The request is the last one.
 	NoteRefusals(ctx context.Context, address, request string) error
 }
 
