@@ -115,9 +115,6 @@ func (d *door) Check(c server.ClientAuthentication) bool {
 		return true
 	}
 	address := hostOf(from)
-	if d.strikes.out(address) {
-		return false
-	}
 	o := c.GetOpts()
 	var crowded *crowdedError
 	err := d.admit(c, o.Username, o.Password)

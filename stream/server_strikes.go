@@ -7,56 +7,43 @@ import (
 	"time"
 )
 
-// Limits of refused sign-ins (SEC-29).
+// Limits of what is logged of refused sign-ins.
 const (
-	maxStrikes   = 20 // of one address, in strikeWindow; then it is refused without a look
 	strikeWindow = time.Minute
 	maxStrikers  = 4096 // addresses that are remembered
 )
 
-// strikes counts what each address has done wrong within a minute. What it has
-// no room for is not limited, and not logged either.
+// strikes knows which addresses have done something wrong within a minute. What
+// it has no room for is not logged.
+//
+// Nobody is refused for it: a token is too long to be guessed, and others may come
+// from the same address, which somebody with an old token must not lock out.
 type strikes struct {
 	mu    sync.Mutex
-	of    map[string]*striker
-	swept time.Time // when room was last made
+	of    map[string]time.Time // address → when that minute began
+	swept time.Time            // when room was last made
 }
 
-type striker struct {
-	since time.Time
-	n     int
-}
+func newStrikes() *strikes { return &strikes{of: make(map[string]time.Time)} }
 
-func newStrikes() *strikes { return &strikes{of: make(map[string]*striker)} }
-
-// out reports whether the address has had its strikes.
-func (s *strikes) out(address string) bool {
-	address = network(address)
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	k := s.of[address]
-	return k != nil && k.n >= maxStrikes && time.Since(k.since) < strikeWindow
-}
-
-// strike counts one. It reports whether it is the address's first in this
+// strike notes one. It reports whether it is the address's first in this
 // minute, which is to be logged.
 func (s *strikes) strike(address string) (first bool) {
 	address = network(address)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	now := time.Now()
-	if k := s.of[address]; k != nil && now.Sub(k.since) < strikeWindow {
-		k.n++
+	if since, ok := s.of[address]; ok && now.Sub(since) < strikeWindow {
 		return false
 	}
 	if len(s.of) >= maxStrikers && now.Sub(s.swept) >= time.Second {
 		s.swept = now
-		maps.DeleteFunc(s.of, func(_ string, k *striker) bool { return now.Sub(k.since) >= strikeWindow })
+		maps.DeleteFunc(s.of, func(_ string, since time.Time) bool { return now.Sub(since) >= strikeWindow })
 	}
 	if len(s.of) >= maxStrikers {
 		return false
 	}
-	s.of[address] = &striker{since: now, n: 1}
+	s.of[address] = now
 	return true
 }
 
