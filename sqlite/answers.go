@@ -3,6 +3,7 @@ package sqlite
 import (
 	"context"
 	"crypto/sha256"
+	"database/sql/driver"
 	"errors"
 	"fmt"
 	"time"
@@ -28,6 +29,17 @@ type Answer struct {
 
 // answersFor is how long an Idempotency-Key is known.
 const answersFor = 24 * time.Hour
+
+// MaxAnswers is how many bytes of answers are kept of one organization, since they
+// lie on the disk of all: more than a day's at 30 requests a second.
+const MaxAnswers = 1 << 30
+
+// answerSize is what a row of answers takes beside its body.
+const answerSize = 256
+
+// ErrAnswers: an organization has [MaxAnswers]. Nothing was done; a request without
+// an Idempotency-Key would be.
+var ErrAnswers = errors.New("too many answers to requests with an Idempotency-Key are kept")
 
 // ErrAnswered: a request with that Idempotency-Key has taken effect already.
 // Nothing was done; [Store.Recall] has the answer.
@@ -95,6 +107,10 @@ func (s *Store) Begin(ctx context.Context, o Once) (begun time.Time, err error) 
 			return ErrAnswered
 		}
 		begun = fromMillis(toMillis(t.now))
+		if err := t.answerRoom(scope, o.Key); err != nil {
+			return err
+		}
+		t.count(scope, answerSize)
 		_, err = t.c.exec("INSERT OR REPLACE INTO answers(org, key, request, at) VALUES(?,?,?,?)",
 			scope, o.Key, o.Request[:], toMillis(t.now))
 		return err
@@ -114,7 +130,8 @@ func (s *Store) Finish(ctx context.Context, o Once, body []byte) error {
 		if err != nil {
 			return err
 		}
-		_, err = t.c.exec("UPDATE answers SET body=? WHERE org=? AND key=? AND request=? AND body IS NULL", sealed, scope, o.Key, o.Request[:])
+		n, err := t.c.exec("UPDATE answers SET body=? WHERE org=? AND key=? AND request=? AND body IS NULL", sealed, scope, o.Key, o.Request[:])
+		t.count(scope, n*int64(len(sealed)))
 		return err
 	})
 }
@@ -146,9 +163,51 @@ func (t *txn) answered() error {
 	if err != nil {
 		return err
 	}
+	if err := t.answerRoom(scope, once.Key); err != nil {
+		return err
+	}
+	t.count(scope, answerSize+int64(len(sealed)))
 	_, err = t.c.exec("INSERT OR REPLACE INTO answers(org, key, request, at, body) VALUES(?,?,?,?,?)",
 		scope, once.Key, once.Request[:], toMillis(t.now), sealed)
 	return err
+}
+
+// loadAnswers counts what each organization has.
+func (s *Store) loadAnswers() error {
+	s.answers = make(map[int64]int64)
+	return s.w.c.query(func(r row) error {
+		s.answers[r.int(0)] = r.int(1)
+		return nil
+	}, "SELECT org, sum(ifnull(length(body), 0) + ?) FROM answers GROUP BY org", int64(answerSize))
+}
+
+// answerRoom makes sure that there is room for an answer, and none to an older
+// request with the key.
+func (t *txn) answerRoom(scope int64, key string) error {
+	if t.s.answers[scope] >= t.s.o.answers {
+		return ErrAnswers
+	}
+	_, err := t.dropAnswers("org=? AND key=?", scope, key)
+	return err
+}
+
+// count adds to what the organization has, once that is durable.
+func (t *txn) count(scope, bytes int64) {
+	t.after = append(t.after, func() {
+		if t.s.answers[scope] += bytes; t.s.answers[scope] <= 0 {
+			delete(t.s.answers, scope)
+		}
+	})
+}
+
+// dropAnswers removes the answers for which where holds.
+func (t *txn) dropAnswers(where string, args ...driver.Value) (removed int64, err error) {
+	err = t.c.query(func(r row) error {
+		removed++
+		t.count(r.int(0), -r.int(1)-answerSize)
+		return nil
+	}, "DELETE FROM answers WHERE "+where+" RETURNING org, ifnull(length(body), 0)", args...)
+	return removed, err
 }
 
 // answerAAD binds a sealed answer to its row.
@@ -157,11 +216,15 @@ func answerAAD(scope int64, key string) string { return fmt.Sprintf("answer|%d|%
 // retainAnswers removes up to n answers that nobody may ask for any more, and
 // audit entries and revoked tokens of more than auditFor ago.
 func (t *txn) retainAnswers(n int) (removed int64, err error) {
+	removed, err = t.dropAnswers("(org, key) IN (SELECT org, key FROM answers INDEXED BY answers_at WHERE at < ? LIMIT ?)",
+		toMillis(t.now.Add(-answersFor)), int64(n))
+	if err != nil {
+		return removed, err
+	}
 	for _, q := range []struct {
 		query  string
 		before time.Time
 	}{
-		{"DELETE FROM answers WHERE (org, key) IN (SELECT org, key FROM answers INDEXED BY answers_at WHERE at < ? LIMIT ?)", t.now.Add(-answersFor)},
 		{"DELETE FROM tokens WHERE id IN (SELECT id FROM tokens WHERE revoked_at BETWEEN 1 AND ?1 - 1 OR expires_at < ?1 LIMIT ?2)", t.now.Add(-auditFor)},
 		{"DELETE FROM audit WHERE at < ? AND id IN (SELECT id FROM audit ORDER BY id LIMIT ?)", t.now.Add(-auditFor)},
 	} {

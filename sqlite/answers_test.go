@@ -166,3 +166,58 @@ func TestBegin(t *testing.T) {
 		t.Errorf("%d answers left, %v", left, err)
 	}
 }
+
+// An organization's answers take so much of the disk, and no more: whoever
+// makes up keys cannot fill it for the others.
+func TestAnswersHaveALimit(t *testing.T) {
+	c := newClock()
+	o := Options{Dir: t.TempDir(), Clock: c.read, answers: 1000}
+	s := open(t, o)
+	for _, org := range []string{"acme", "beta"} {
+		if _, err := s.AddOrg(t.Context(), Org{ID: org, Payload: "data"}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	ask := func(org, key string) error {
+		n := *once(org, key, key)
+		if _, err := s.Begin(t.Context(), n); err != nil {
+			return err
+		}
+		return s.Finish(t.Context(), n, make([]byte, 600))
+	}
+	if err := errors.Join(ask("acme", "a"), ask("acme", "b")); err != nil {
+		t.Fatal(err)
+	}
+	if err := ask("acme", "c"); !errors.Is(err, ErrAnswers) {
+		t.Errorf("one too many: %v, want %v", err, ErrAnswers)
+	}
+	if _, err := addOnce(t, s, c, once("acme", "d", "d"), "one"); !errors.Is(err, ErrAnswers) || holds(s, "one") {
+		t.Errorf("another kind of request: %v, want %v and no effect", err, ErrAnswers)
+	}
+	if err := ask("beta", "c"); err != nil {
+		t.Error(err)
+	}
+	had := s.answers[1]
+	shut(t, s)
+	s = open(t, o)
+	if s.answers[1] != had {
+		t.Errorf("%d bytes after a restart, before it %d", s.answers[1], had)
+	}
+	if err := ask("acme", "c"); !errors.Is(err, ErrAnswers) {
+		t.Errorf("one too many after a restart: %v, want %v", err, ErrAnswers)
+	}
+	c.add(answersFor + time.Hour)
+	err := s.w.do(t.Context(), func(t *txn) error {
+		_, err := t.dropAnswers("at < ?", toMillis(t.now.Add(-answersFor)))
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(s.answers) != 0 {
+		t.Errorf("%v bytes when all are gone", s.answers)
+	}
+	if err := ask("acme", "a"); err != nil {
+		t.Error(err)
+	}
+}

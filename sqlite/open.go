@@ -79,6 +79,7 @@ type Options struct {
 	runSize     int                           // events in a run of keys
 	endpoints   int                           // see MaxEndpoints
 	tokens      int                           // see MaxTokens
+	answers     int64                         // see MaxAnswers
 	busy        time.Duration                 // see defaultBusy
 	wrap        func(driver.Conn) driver.Conn // of the readers' connections
 }
@@ -98,6 +99,9 @@ func (o *Options) complete() error {
 	}
 	if o.tokens == 0 {
 		o.tokens = MaxTokens
+	}
+	if o.answers == 0 {
+		o.answers = MaxAnswers
 	}
 	if o.busy == 0 {
 		o.busy = defaultBusy
@@ -133,6 +137,7 @@ type Store struct {
 	readDB   *sql.DB // a pool; read-only
 	w        *writer
 	keys     *keys
+	answers  map[int64]int64 // bytes by org; the writer's
 	fares    fares
 	standing standing
 
@@ -267,6 +272,9 @@ func (s *Store) load() error {
 	}
 	if err := s.loadTokens(); err != nil {
 		return fmt.Errorf("load tokens: %w", err)
+	}
+	if err := s.loadAnswers(); err != nil {
+		return fmt.Errorf("count answers: %w", err)
 	}
 	if err := s.loadCounts(); err != nil {
 		return fmt.Errorf("count deliveries: %w", err)

@@ -32,6 +32,8 @@ func answered(err error) error {
 		return fmt.Errorf("%w (%w)", httpapi.ErrExists, err)
 	case errors.Is(err, sqlite.ErrRevision):
 		return fmt.Errorf("%w (%w)", httpapi.ErrRevision, err)
+	case errors.Is(err, sqlite.ErrAnswers):
+		return fmt.Errorf("%w (%w)", httpapi.ErrBusy, err)
 	case errors.Is(err, sqlite.ErrAnswered):
 		return fmt.Errorf("%w (%w)", httpapi.ErrAnswered, err)
 	case errors.Is(err, sqlite.ErrInUse), errors.Is(err, sqlite.ErrState):
