@@ -37,6 +37,7 @@ func newHandler(o Options, socket bool) http.Handler {
 	mux := http.NewServeMux()
 	a := &api{svc: o.Service, log: o.Log, socket: socket, mux: mux, huma: humago.New(mux, humaConfig(o.Version)),
 		searches: newFlights(load{maxSearches, maxSearchBytes}, partOfSearches),
+		writes:   newFlights(load{maxWrites, maxWriteBytes}, partOfWrites),
 		rates:    newRates(o.Rates), proxies: o.Proxies}
 	a.orgs()
 	a.endpoints()
@@ -66,6 +67,7 @@ type api struct {
 	huma huma.API
 
 	searches *flights // requests that go through a stream or the books
+	writes   *flights // others that have a body
 
 	socket  bool // requests come from the operator on this machine, without a token
 	rates   rates
@@ -120,6 +122,12 @@ func handle[I, O any](a *api, r route, f func(context.Context, *I) (*O, error)) 
 	if r.method == http.MethodGet {
 		place = "query"
 	}
+	if r.maxBody == 0 {
+		r.maxBody = maxBody
+	}
+	if r.flights == nil && r.method != http.MethodGet && r.method != http.MethodDelete {
+		r.flights = a.writes
+	}
 	op := huma.Operation{
 		OperationID: r.id, Method: r.method, Path: r.path, Summary: r.summary, Description: r.description(), Tags: []string{r.tag},
 		DefaultStatus: r.status, MaxBodyBytes: r.maxBody, BodyReadTimeout: readTimeout,
@@ -129,9 +137,6 @@ func handle[I, O any](a *api, r route, f func(context.Context, *I) (*O, error)) 
 	}
 	if r.creates {
 		describeOnce(&op)
-	}
-	if r.maxBody == 0 {
-		op.MaxBodyBytes = maxBody
 	}
 	if r.describe != nil {
 		r.describe(&op)

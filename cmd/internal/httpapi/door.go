@@ -44,7 +44,7 @@ func (a *api) door(r route) func(huma.Context, func(huma.Context)) {
 			refuse(ctx, p)
 			return
 		}
-		leave, p := r.flights.enter(ctx, org)
+		leave, p := r.flights.enter(ctx, org, min(r.maxBody, maxEventsBody))
 		if p != nil {
 			refuse(ctx, p)
 			return
@@ -56,7 +56,7 @@ func (a *api) door(r route) func(huma.Context, func(huma.Context)) {
 			ctx = huma.WithValue(ctx, orgKey{}, org)
 		}
 		if r.creates {
-			once, p := onceFrom(ctx, org)
+			once, p := onceFrom(ctx, org, r.maxBody)
 			if p != nil {
 				refuse(ctx, p)
 				return
@@ -140,7 +140,7 @@ func refuse(ctx huma.Context, p huma.StatusError) {
 const maxOnceKey = 200
 
 // onceFrom reads the Idempotency-Key of a request, and what the request is.
-func onceFrom(ctx huma.Context, org string) (*Once, *Problem) {
+func onceFrom(ctx huma.Context, org string, most int64) (*Once, *Problem) {
 	key := ctx.Header("Idempotency-Key")
 	if key == "" {
 		return nil, nil
@@ -151,7 +151,7 @@ func onceFrom(ctx huma.Context, org string) (*Once, *Problem) {
 		}
 	}
 	req, _ := humago.Unwrap(ctx)
-	body, err := io.ReadAll(req.Body)
+	body, err := io.ReadAll(http.MaxBytesReader(nil, req.Body, most))
 	var large *http.MaxBytesError
 	switch {
 	case errors.As(err, &large):

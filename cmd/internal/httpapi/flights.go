@@ -15,6 +15,10 @@ const (
 	// Of appends one organization may have half.
 	maxAppends     = 256
 	maxAppendBytes = 64 << 20
+	// Of other requests with a body, which may come slowly, an eighth.
+	maxWrites     = 512
+	maxWriteBytes = 64 << 20
+	partOfWrites  = 8
 	// Of what goes through a stream or the books for one answer, and keeps
 	// megabytes meanwhile, one organization may have an eighth.
 	maxSearches    = 64
@@ -50,9 +54,9 @@ func newFlights(most load, part int64) *flights {
 
 // board counts a request with a body of that length, -1 if it is not known, until
 // leave is called. It reports false when there is no room.
-func (f *flights) board(org string, length int64) (leave func(), ok bool) {
-	if length < 0 || length > maxEventsBody {
-		length = maxEventsBody
+func (f *flights) board(org string, length, most int64) (leave func(), ok bool) {
+	if length < 0 || length > most {
+		length = most
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -76,12 +80,12 @@ func (f *flights) board(org string, length int64) (leave func(), ok bool) {
 
 // enter lets a request of the route in, or says why there is no room. A nil
 // *flights has no bounds.
-func (f *flights) enter(ctx huma.Context, org string) (leave func(), p huma.StatusError) {
+func (f *flights) enter(ctx huma.Context, org string, most int64) (leave func(), p huma.StatusError) {
 	if f == nil {
 		return func() {}, nil
 	}
 	req, _ := humago.Unwrap(ctx)
-	leave, ok := f.board(org, req.ContentLength)
+	leave, ok := f.board(org, req.ContentLength, most)
 	if !ok {
 		return nil, asProblem(later(newProblem(http.StatusTooManyRequests, "too much of this is being done at this moment; try again in a moment"), 1))
 	}

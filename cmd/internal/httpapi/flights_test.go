@@ -2,7 +2,9 @@ package httpapi_test
 
 import (
 	"context"
+	"io"
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -143,4 +145,57 @@ func TestSearchesInFlight(t *testing.T) {
 		}
 		close(s.answer)
 	})
+}
+
+// SEC-28: bodies that stop in the middle fill what one organization may have in
+// flight, not the memory; with an Idempotency-Key, too.
+func TestSlowBodies(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := httpapitest.New()
+		for _, org := range []string{"acme", "beta"} {
+			if _, err := s.AddOrg(t.Context(), httpapi.Org{ID: org, Payload: "data"}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		h := operator(s)
+		var ends []*io.PipeWriter
+		codes := make(chan int, 100)
+		slowly := func(org, key string) {
+			body, end := io.Pipe()
+			ends = append(ends, end)
+			r := httptest.NewRequest("POST", "/api/v1/orgs/"+org+"/endpoints", body)
+			r.ContentLength = 1 << 20
+			r.Header.Set("Content-Type", "application/json")
+			r.Header.Set("Idempotency-Key", key)
+			go func() {
+				w := httptest.NewRecorder()
+				h.ServeHTTP(w, r)
+				codes <- w.Code
+			}()
+		}
+		for i := range 30 {
+			slowly("acme", []string{"", "k"}[i%2])
+		}
+		synctest.Wait()
+		if n := len(codes); n != 22 {
+			t.Errorf("%d of 30 requests were answered at once, want 22", n)
+		}
+		slowly("beta", "k")
+		synctest.Wait()
+		if n := len(codes); n != 22 {
+			t.Error("another organization was refused")
+		}
+		for _, end := range ends {
+			end.Close()
+		}
+	})
+}
+
+// What an Idempotency-Key makes the door read is not more than the route takes.
+func TestLargeBodyWithAKey(t *testing.T) {
+	h := operator(world(t))
+	body := `{"url":"https://a.example","description":"` + strings.Repeat("x", 2<<20) + `"}`
+	if w := request(t, h, "POST", "/api/v1/orgs/acme/endpoints", body, "Idempotency-Key", "k"); w.Code != http.StatusRequestEntityTooLarge {
+		t.Errorf("%d, want 413", w.Code)
+	}
 }
