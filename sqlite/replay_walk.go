@@ -20,8 +20,7 @@ type replayWalk struct {
 	f        ReplayFilter
 	endpoint int64
 	readable Readable
-	low      int64 // the first event that retention has not looked at
-	limit    int   // of matches that are looked for at once
+	limit    int // of matches that are looked for at once
 }
 
 // match is a delivery that the filter lets through.
