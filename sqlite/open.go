@@ -2,6 +2,7 @@ package sqlite
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"database/sql"
@@ -94,30 +95,14 @@ func (o *Options) complete() error {
 	if o.Failpoint == nil {
 		o.Failpoint = func(string) {}
 	}
-	if o.endpoints == 0 {
-		o.endpoints = MaxEndpoints
-	}
-	if o.tokens == 0 {
-		o.tokens = MaxTokens
-	}
-	if o.answers == 0 {
-		o.answers = MaxAnswers
-	}
-	if o.busy == 0 {
-		o.busy = defaultBusy
-	}
-	if o.look == 0 {
-		o.look = defaultLook
-	}
-	if o.pendingScan == 0 {
-		o.pendingScan = pendingScan
-	}
-	if o.segment == 0 {
-		o.segment = segmentSize
-	}
-	if o.runSize == 0 {
-		o.runSize = defaultRunSize
-	}
+	o.endpoints = cmp.Or(o.endpoints, MaxEndpoints)
+	o.tokens = cmp.Or(o.tokens, MaxTokens)
+	o.answers = cmp.Or(o.answers, MaxAnswers)
+	o.busy = cmp.Or(o.busy, defaultBusy)
+	o.look = cmp.Or(o.look, defaultLook)
+	o.pendingScan = cmp.Or(o.pendingScan, pendingScan)
+	o.segment = cmp.Or(o.segment, segmentSize)
+	o.runSize = cmp.Or(o.runSize, defaultRunSize)
 	switch o.Synchronous = strings.ToUpper(o.Synchronous); o.Synchronous {
 	case "":
 		o.Synchronous = "FULL"

@@ -17,6 +17,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/grapnel-hooks/grapnel/stream"
+	"github.com/grapnel-hooks/grapnel/stream/streamtest"
 )
 
 // tokens are who may publish: token → publisher.
@@ -377,7 +378,7 @@ func TestPublishersAreMany(t *testing.T) {
 }
 
 func TestPublisherByTLS(t *testing.T) {
-	cert, key := selfSigned(t, t.TempDir(), "server")
+	cert, key := streamtest.WriteCertificate(t, t.TempDir(), "server", "server")
 	pair, err := tls.LoadX509KeyPair(cert, key)
 	if err != nil {
 		t.Fatal(err)

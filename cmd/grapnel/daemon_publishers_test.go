@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/grapnel-hooks/grapnel/cmd/internal/httpapi"
+	"github.com/grapnel-hooks/grapnel/stream/streamtest"
 	"github.com/nats-io/nats.go"
 )
 
@@ -143,7 +144,7 @@ func TestPublisherOfNewSubjects(t *testing.T) {
 }
 
 func TestPublishersByTLS(t *testing.T) {
-	cert, key := writeCertificate(t, shortDir(t), "first")
+	cert, key := streamtest.WriteCertificate(t, shortDir(t), "tls", "first")
 	served, err := serverTLS(cert, key, slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
