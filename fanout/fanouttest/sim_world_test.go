@@ -189,7 +189,7 @@ func (s *sim) script() []func() {
 		{2, []func(){s.toggleBroker}},
 		{1, []func(){s.toggleDisk}},
 		{1, []func(){s.deleteMessage, s.purge}},
-		{1, []func(){s.pause, s.resume, s.resume}},
+		{1, []func(){s.pause, s.pauseSoon, s.pauseSoon, s.resume, s.resume, s.resume, s.resume}},
 		{2, []func(){s.move}},
 		{1, []func(){s.recreate}},
 		{1, []func(){s.rollback}},
@@ -313,8 +313,20 @@ func (s *sim) gate() {
 	s.refused(s.life().books.SetGated(s.ctx, org, s.dice.IntN(2) == 0))
 }
 
-func (s *sim) pause() {
-	org := s.org()
+func (s *sim) pause() { s.pauseOne(s.org()) }
+
+// pauseSoon pauses cursors whose plans are, with some luck, about to be committed.
+func (s *sim) pauseSoon() {
+	for range 3 {
+		s.append()
+	}
+	time.Sleep(time.Duration(s.dice.IntN(40)) * time.Millisecond)
+	for _, org := range s.orgs {
+		s.pauseOne(org)
+	}
+}
+
+func (s *sim) pauseOne(org string) {
 	s.tracef("the cursor of %s is paused", org)
 	err := s.life().books.PauseCursor(s.ctx, org)
 	s.refused(err)
