@@ -40,6 +40,7 @@ type Endpoint struct {
 	Timeout     time.Duration // of an attempt, everything included
 	Retry       Policy
 	Concurrency int
+	Options
 	// DisabledReason is why the endpoint is disabled, see DisabledManual; "" means
 	// that it is enabled.
 	DisabledReason string
