@@ -22,6 +22,9 @@ const (
 	NeverDisable time.Duration = -1
 )
 
+// FormatStandard is the wire format of an endpoint that chose none.
+const FormatStandard = "standard"
+
 // Options are the settings of an endpoint that most leave as they are. The zero
 // Options are the defaults. They are stored as JSON.
 type Options struct {

@@ -22,6 +22,7 @@ func endpointChanges(before, after deliver.Endpoint) Changes {
 	changed(c, "retry.max_interval", before.Retry.MaxInterval.String(), after.Retry.MaxInterval.String())
 	changed(c, "retry.attempts", before.Retry.Attempts, after.Retry.Attempts)
 	changed(c, "concurrency", before.Concurrency, after.Concurrency)
+	optionChanges(c, before.Options, after.Options)
 	if !slices.Equal(before.EventTypes, after.EventTypes) {
 		c["event_types"] = [2]any{before.EventTypes, after.EventTypes}
 	}
@@ -29,6 +30,19 @@ func endpointChanges(before, after deliver.Endpoint) Changes {
 		c["headers"] = [2]any{headerNames(before.Headers), headerNames(after.Headers)}
 	}
 	return c
+}
+
+func optionChanges(c Changes, before, after deliver.Options) {
+	changed(c, "format", before.Format, after.Format)
+	changed(c, "filter", before.Filter, after.Filter)
+	changed(c, "rate_limit", before.RateLimit, after.RateLimit)
+	changed(c, "ordered", before.Ordered, after.Ordered)
+	changed(c, "ordered_by", before.OrderedBy, after.OrderedBy)
+	changed(c, "disable_after", before.DisableAfter.String(), after.DisableAfter.String())
+	changed(c, "paused", before.Paused, after.Paused)
+	if was, is := jsonText(before.Redact), jsonText(after.Redact); was != is {
+		c["redact"] = [2]any{before.Redact, after.Redact}
+	}
 }
 
 // made are the settings of something new: there is nothing before.

@@ -25,7 +25,8 @@ type EndpointChange struct {
 	Timeout     *time.Duration
 	Retry       *deliver.Policy
 	Concurrency *int
-	Disabled    *bool // true: by hand; false enables it, whatever had disabled it
+	Options     func(*deliver.Options) // makes the change, and may be called more than once; nil: there is none
+	Disabled    *bool                  // true: by hand; false enables it, whatever had disabled it
 	// Revision is the one that the change is meant for; 0 means any.
 	Revision int64
 }
@@ -39,6 +40,13 @@ func (c EndpointChange) apply(e *deliver.Endpoint) error {
 		return err
 	}
 	e.Headers = headers
+	if c.Options != nil {
+		e.Options = e.Options.Clone()
+		c.Options(&e.Options)
+		if err := e.Options.Check(); err != nil {
+			return err
+		}
+	}
 	set(&e.URL, c.URL)
 	set(&e.Description, c.Description)
 	set(&e.Workspace, c.Workspace)
@@ -59,7 +67,7 @@ func set[T any](dst, src *T) {
 
 const endpointColumns = `p.id, p.ulid, p.org, p.url, p.description, p.event_types, p.workspace, p.headers, p.timeout,
 	p.retry_initial, p.retry_multiplier, p.retry_max, p.retry_attempts, p.concurrency,
-	p.disabled_reason, p.disabled_at, p.failing_since, p.created_at, p.updated_at, p.revision`
+	p.disabled_reason, p.disabled_at, p.failing_since, p.created_at, p.updated_at, p.revision, p.options`
 
 // scanEndpoint reads endpointColumns. The org's id and the secrets are left to
 // the caller.
@@ -84,6 +92,9 @@ func (s *Store) scanEndpoint(r row) (deliver.Endpoint, error) {
 	if err := json.Unmarshal([]byte(r.text(5)), &e.EventTypes); err != nil {
 		return e, fmt.Errorf("event types of endpoint %s: %w", e.ID, err)
 	}
+	if err := json.Unmarshal([]byte(r.text(20)), &e.Options); err != nil {
+		return e, fmt.Errorf("options of endpoint %s: %w", e.ID, err)
+	}
 	var err error
 	if e.Headers, err = s.openHeaders(r.int(2), r.int(0), r.blob(7)); err != nil {
 		return e, fmt.Errorf("endpoint %s: %w", e.ID, err)
@@ -95,7 +106,7 @@ func (s *Store) scanEndpoint(r row) (deliver.Endpoint, error) {
 func settings(e *deliver.Endpoint) []driver.Value {
 	return []driver.Value{e.URL, e.Description, jsonList(e.EventTypes), e.Workspace, int64(e.Timeout),
 		int64(e.Retry.Initial), e.Retry.Multiplier, int64(e.Retry.MaxInterval), int64(e.Retry.Attempts), int64(e.Concurrency),
-		toMillis(e.UpdatedAt), e.Revision}
+		jsonText(e.Options), toMillis(e.UpdatedAt), e.Revision}
 }
 
 func (s *Store) loadEndpoints() error {
@@ -174,6 +185,10 @@ func (s *Store) AddEndpoint(ctx context.Context, e deliver.Endpoint, start Start
 	if e.Headers, err = deliver.CheckHeaders(e.Headers); err != nil {
 		return deliver.Endpoint{}, fmt.Errorf("add endpoint to %s: %w", e.Org, err)
 	}
+	if err := e.Options.Check(); err != nil {
+		return deliver.Endpoint{}, fmt.Errorf("add endpoint to %s: %w", e.Org, err)
+	}
+	e.Options = e.Options.Clone()
 	e.EventTypes, e.Secrets = slices.Clone(e.EventTypes), slices.Clone(e.Secrets)
 	err = s.w.do(ctx, func(t *txn) error {
 		at, err := t.place(o)
@@ -198,9 +213,9 @@ func (s *Store) AddEndpoint(ctx context.Context, e deliver.Endpoint, start Start
 		e.ID = "ep_" + id.String()
 		args := append(settings(&e), e.ID, o.row, e.DisabledReason, toMillis(e.DisabledAt), int64(0), toMillis(now))
 		if _, err := t.c.exec(`INSERT INTO endpoints(url, description, event_types, workspace, timeout,
-			retry_initial, retry_multiplier, retry_max, retry_attempts, concurrency, updated_at, revision,
+			retry_initial, retry_multiplier, retry_max, retry_attempts, concurrency, options, updated_at, revision,
 			ulid, org, disabled_reason, disabled_at, failing_since, created_at)
-			VALUES(?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)`, args...); err != nil {
+			VALUES(?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)`, args...); err != nil {
 			return err
 		}
 		r := make(row, 1)
@@ -389,7 +404,7 @@ func (s *Store) edit(ctx context.Context, org, id string, f func(*txn, *orgState
 
 // endpoint reads the org's endpoint for which where holds.
 func (t *txn) endpoint(o *orgState, where string, arg driver.Value) (deliver.Endpoint, error) {
-	r := make(row, 20)
+	r := make(row, 21)
 	found, err := t.c.one(r, "SELECT "+endpointColumns+" FROM endpoints p WHERE "+where+" AND p.org = ? AND p.removed_at IS NULL", arg, o.row)
 	if err != nil {
 		return deliver.Endpoint{}, err
@@ -415,7 +430,7 @@ func (t *txn) write(o *orgState, e *deliver.Endpoint) error {
 	}
 	args := append(settings(e), e.DisabledReason, toMillis(e.DisabledAt), toMillis(e.FailingSince), e.Row)
 	if _, err := t.c.exec(`UPDATE endpoints SET url=?, description=?, event_types=?, workspace=?, timeout=?,
-		retry_initial=?, retry_multiplier=?, retry_max=?, retry_attempts=?, concurrency=?, updated_at=?, revision=?,
+		retry_initial=?, retry_multiplier=?, retry_max=?, retry_attempts=?, concurrency=?, options=?, updated_at=?, revision=?,
 		disabled_reason=?, disabled_at=?, failing_since=? WHERE id=?`, args...); err != nil {
 		return err
 	}

@@ -37,14 +37,19 @@ func fromNanos(ns int64) time.Time {
 	return time.Unix(0, ns).UTC()
 }
 
+// jsonText is v, which can be encoded, as JSON.
+func jsonText(v any) string {
+	b, err := json.Marshal(v)
+	if err != nil {
+		panic(err) // what is not JSON was refused
+	}
+	return string(b)
+}
+
 // jsonList is list as a JSON array; nil and empty are both [].
 func jsonList(list []string) string {
 	if len(list) == 0 {
 		return "[]"
 	}
-	b, err := json.Marshal(list)
-	if err != nil {
-		panic(err) // strings can always be encoded
-	}
-	return string(b)
+	return jsonText(list)
 }

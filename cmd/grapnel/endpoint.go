@@ -21,7 +21,9 @@ func (a *app) endpointCommand() *cobra.Command {
 		a.endpointAdd(), a.endpointList(), a.endpointShow(), a.endpointStats(), a.endpointSet(), a.endpointRemove(),
 		a.endpointReplay(), a.endpointTest(), a.endpointSecret(), a.endpointRotate(),
 		a.endpointSwitch("enable", "Enable an endpoint and resume its pending deliveries", false),
-		a.endpointSwitch("disable", "Disable an endpoint; its deliveries wait", true))
+		a.endpointSwitch("disable", "Disable an endpoint; its deliveries wait", true),
+		a.endpointHold("pause", "Hold an endpoint's deliveries back; new ones are made and wait", true),
+		a.endpointHold("resume", "Send a paused endpoint's deliveries again", false))
 }
 
 func (a *app) endpointAdd() *cobra.Command {
@@ -50,10 +52,14 @@ func (a *app) endpointAdd() *cobra.Command {
 		if err != nil {
 			return err
 		}
+		options, err := e.optionFlags.change(f.Changed, a.value)
+		if err != nil {
+			return err
+		}
 		made, err := a.client().AddEndpoint(c.Context(), args[0], httpapi.EndpointCreate{
 			URL: args[1], EventTypes: e.types, Headers: headers, Secret: strings.TrimSpace(text), Disabled: disabled,
 			WorkspaceID: e.clearable("workspace", e.workspace), Description: e.clearable("description", e.description),
-			TimeoutMS: e.timeoutMS(), Concurrency: e.parallel(), Retry: e.retry(),
+			TimeoutMS: e.timeoutMS(), Concurrency: e.parallel(), Retry: e.retry(), OptionsChange: options,
 		})
 		if err != nil {
 			return err
@@ -111,6 +117,8 @@ func endpointState(e httpapi.EndpointBody) string {
 		return "disabled (" + e.DisabledReason + ")"
 	case e.Disabled:
 		return "disabled"
+	case e.Paused:
+		return "paused"
 	case e.FailingSince != nil:
 		return "failing"
 	}
@@ -174,6 +182,7 @@ func (a *app) printEndpoint(e httpapi.EndpointBody) {
 	f.add("state", endpointState(e))
 	f.add("disabled at", momentOf(e.DisabledAt))
 	f.add("failing since", momentOf(e.FailingSince))
+	optionFacts(&f, e.OptionsBody)
 	f.add("timeout", httpapi.Duration(time.Duration(e.TimeoutMS)*time.Millisecond))
 	f.add("concurrency", e.Concurrency)
 	f.add("retry", fmt.Sprintf("after %s, ×%g up to %s, %d attempts in all",

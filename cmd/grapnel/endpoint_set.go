@@ -31,6 +31,10 @@ func (a *app) endpointSet() *cobra.Command {
 			WorkspaceID: e.clearable("workspace", e.workspace), Description: e.clearable("description", e.description),
 			TimeoutMS: e.timeoutMS(), Concurrency: e.parallel(), Retry: e.retry(),
 		}
+		var err error
+		if in.OptionsChange, err = e.optionFlags.change(f.Changed, a.value); err != nil {
+			return err
+		}
 		if e.said("type") {
 			in.EventTypes = &e.types
 		}

@@ -25,6 +25,9 @@ func answered(err error) error {
 	if invalid := headersAnswer(err); invalid != nil {
 		return invalid
 	}
+	if bad := new(deliver.OptionError); errors.As(err, &bad) {
+		return &httpapi.Invalid{Field: bad.Field, Detail: bad.Detail}
+	}
 	switch {
 	case errors.Is(err, sqlite.ErrNotFound):
 		return fmt.Errorf("%w (%w)", httpapi.ErrNotFound, err)
@@ -194,6 +197,7 @@ func (d *daemon) AddEndpoint(ctx context.Context, e httpapi.NewEndpoint) (out ht
 	ep := deliver.Endpoint{
 		Org: e.Org, URL: e.URL, Description: e.Description, EventTypes: e.EventTypes, Workspace: e.Workspace,
 		Secrets: []deliver.Secret{{Secret: secret}}, Headers: e.Headers, Timeout: e.Timeout, Retry: e.Retry, Concurrency: e.Concurrency,
+		Options: e.Options,
 	}
 	if e.Disabled {
 		ep.DisabledReason = deliver.DisabledManual
@@ -241,7 +245,7 @@ func (d *daemon) checkEndpoint(ep *deliver.Endpoint) error {
 	if err := ep.Retry.Check(); err != nil {
 		return &httpapi.Invalid{Field: "retry", Detail: err.Error()}
 	}
-	return nil
+	return answered(ep.Options.Check())
 }
 
 func (d *daemon) Endpoints(ctx context.Context, org, after string, limit int) ([]deliver.Endpoint, error) {
@@ -267,9 +271,13 @@ func (d *daemon) ChangeEndpoint(ctx context.Context, org, id string, c httpapi.E
 	change := sqlite.EndpointChange{
 		URL: c.URL, Description: c.Description, Workspace: c.Workspace,
 		Timeout: c.Timeout, Retry: c.Retry, Concurrency: c.Concurrency,
-		Headers: c.Headers, Disabled: c.Disabled, Revision: c.Revision,
+		Headers: c.Headers, Options: c.Options, Disabled: c.Disabled, Revision: c.Revision,
 	}
 	next := e
+	if c.Options != nil {
+		next.Options = e.Options.Clone()
+		c.Options(&next.Options)
+	}
 	if c.URL != nil {
 		next.URL = *c.URL
 	}

@@ -53,6 +53,7 @@ CREATE TABLE endpoints(
   retry_max       INTEGER NOT NULL,        -- ns
   retry_attempts  INTEGER NOT NULL,
   concurrency     INTEGER NOT NULL,
+  options         TEXT    NOT NULL,        -- JSON of deliver.Options
   disabled_reason TEXT    NOT NULL,        -- '': enabled
   disabled_at     INTEGER NOT NULL,        -- ms, 0: not
   failing_since   INTEGER NOT NULL,        -- ms, 0: the last outcome was a success

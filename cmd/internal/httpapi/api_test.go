@@ -178,7 +178,11 @@ func TestAnswers(t *testing.T) {
 
 		{name: "endpoint-add", method: "POST", path: "/orgs/acme/endpoints", body: `{"url":"https://hooks.example/b","event_types":["*"],"workspace_id":"berlin","description":"second","timeout_ms":5000,"retry":{"initial":"1s","attempts":3},"concurrency":2,"disabled":true}`},
 		{name: "endpoint-add-least", method: "POST", path: "/orgs/acme/endpoints", body: `{"url":"https://hooks.example/b"}`},
-		{name: "endpoint-add-not-yet", method: "POST", path: "/orgs/acme/endpoints", body: `{"url":"https://hooks.example/b","format":"standard","ordered":true,"event_tpyes":["*"]}`},
+		{name: "endpoint-add-unknown", method: "POST", path: "/orgs/acme/endpoints", body: `{"url":"https://hooks.example/b","event_tpyes":["*"],"start_at":"now"}`},
+		{name: "endpoint-add-options", method: "POST", path: "/orgs/acme/endpoints", body: `{"url":"https://hooks.example/b","redact":[{"path":"/data/email"},{"types":["patient.*"],"path":"/data/*/name","replace":"-"}],"rate_limit":2.5,"ordered_by":"/data/customer_id","disable_after":"off","paused":true}`},
+		{name: "endpoint-add-bad-options", method: "POST", path: "/orgs/acme/endpoints", body: `{"url":"https://hooks.example/b","rate_limit":100000,"disable_after":5,"redact":[{}]}`},
+		{name: "endpoint-add-bad-pointer", method: "POST", path: "/orgs/acme/endpoints", body: `{"url":"https://hooks.example/b","ordered_by":"customer_id"}`},
+		{name: "endpoint-add-bad-span", method: "POST", path: "/orgs/acme/endpoints", body: `{"url":"https://hooks.example/b","disable_after":"soon"}`},
 		{name: "endpoint-add-bad", method: "POST", path: "/orgs/acme/endpoints", body: `{"event_types":[],"timeout_ms":10,"concurrency":"8","retry":{"initial":"soon","tries":3,"attempts":null}}`},
 		{name: "endpoint-add-refused", method: "POST", path: "/orgs/acme/endpoints", body: `{"url":"http://hooks.example/b"}`},
 		{name: "endpoint-add-bad-secret", method: "POST", path: "/orgs/acme/endpoints", body: `{"url":"https://hooks.example/b","secret":"whsec_hunter2"}`},

@@ -86,6 +86,13 @@ func (a *api) addEndpoint(ctx context.Context, in *endpointCreate) (MadeEndpoint
 		e.Concurrency = *b.Concurrency
 	}
 	e.Retry = b.Retry.over(e.Retry)
+	change, err := b.OptionsChange.apply()
+	if err != nil {
+		return MadeEndpoint{}, err
+	}
+	if change != nil {
+		change(&e.Options)
+	}
 	return a.svc.AddEndpoint(ctx, e)
 }
 
@@ -99,12 +106,15 @@ func (a *api) changeEndpoint(ctx context.Context, in *endpointUpdate) (*endpoint
 		URL: b.URL, Description: b.Description.pointer(), Workspace: b.WorkspaceID.pointer(),
 		EventTypes: b.EventTypes, Concurrency: b.Concurrency, Disabled: b.Disabled,
 	}
+	var err error
+	if c.Options, err = b.OptionsChange.apply(); err != nil {
+		return nil, err
+	}
 	if b.TimeoutMS != nil {
 		d := time.Duration(*b.TimeoutMS) * time.Millisecond
 		c.Timeout = &d
 	}
 	if in.IfMatch != "" && in.IfMatch != "*" {
-		var err error
 		if c.Revision, err = strconv.ParseInt(strings.Trim(in.IfMatch, `"`), 10, 64); err != nil || c.Revision <= 0 {
 			return nil, ErrRevision // no ETag of ours: it matches nothing
 		}
@@ -168,7 +178,7 @@ func endpointBody(e deliver.Endpoint) EndpointBody {
 		Headers:     hiddenHeaders(e.Headers),
 		TimeoutMS:   int(e.Timeout / time.Millisecond),
 		Retry:       Retry{Initial: &initial, Multiplier: &e.Retry.Multiplier, MaxInterval: &longest, Attempts: &e.Retry.Attempts},
-		Concurrency: e.Concurrency, Disabled: !e.Enabled(), DisabledReason: e.DisabledReason,
+		Concurrency: e.Concurrency, OptionsBody: optionsBody(e.Options), Disabled: !e.Enabled(), DisabledReason: e.DisabledReason,
 		FailingSince: optional(e.FailingSince), CreatedAt: utc(e.CreatedAt), UpdatedAt: utc(e.UpdatedAt),
 		revision: e.Revision,
 	}

@@ -149,6 +149,7 @@ type NewEndpoint struct {
 	Timeout     time.Duration
 	Retry       deliver.Policy
 	Concurrency int
+	Options     deliver.Options // not checked
 	Disabled    bool
 }
 
@@ -167,6 +168,7 @@ type EndpointChange struct {
 	Timeout                     *time.Duration
 	Retry                       *deliver.Policy
 	Concurrency                 *int
+	Options                     func(*deliver.Options) // makes the change; nil: there is none
 	Disabled                    *bool
 	Headers                     *[]deliver.Header // one without a value keeps the value that it has
 	Revision                    int64             // that it is meant for; 0: any. Else it is ErrRevision

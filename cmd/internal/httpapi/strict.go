@@ -21,10 +21,6 @@ const (
 	maxFieldErrors   = 20 // that an answer names: enough to see what is wrong, whatever was sent
 )
 
-// notYet are fields of the contract that this version does not serve. They are
-// refused like any unknown field, with a word more.
-var notYet = []string{"format", "rate_limit", "ordered", "redact", "start"}
-
 // Write is the body of a write. Beside what huma checks it refuses what huma
 // lets pass in silence: null for a field that cannot be null, a field's
 // name in other letters, and a field that is there twice.
@@ -98,9 +94,6 @@ func repeated(raw []byte) (names []string) {
 }
 
 func unknown(name string, names []string) string {
-	if slices.Contains(notYet, name) {
-		return unknownField + ": this version of grapnel does not support " + name + " yet"
-	}
 	if near := suggest.Nearest(strings.ToLower(shortened(name)), names); near != "" {
 		return fmt.Sprintf("%s: did you mean %s?", unknownField, near)
 	}

@@ -57,22 +57,23 @@ type Retry struct {
 
 // EndpointBody is an endpoint in an answer.
 type EndpointBody struct {
-	ID             string            `json:"id" example:"ep_01KB2Q3X8V9W0Y1Z2A3B4C5D6E"`
-	Org            string            `json:"org" example:"acme"`
-	URL            string            `json:"url" example:"https://hooks.example/invoices"`
-	Description    string            `json:"description,omitempty" example:"Invoices to the ledger"`
-	EventTypes     []string          `json:"event_types" nullable:"false" example:"[\"invoice.*\"]"`
-	WorkspaceID    *string           `json:"workspace_id" example:"berlin" doc:"null: org-wide"`
-	Headers        map[string]string `json:"headers" nullable:"false" example:"{\"Authorization\":\"[redacted]\"}" doc:"Of the endpoint's own; values are never shown"`
-	TimeoutMS      int               `json:"timeout_ms" example:"10000"`
-	Retry          Retry             `json:"retry"`
-	Concurrency    int               `json:"concurrency" example:"8"`
-	Disabled       bool              `json:"disabled"`
-	DisabledReason string            `json:"disabled_reason,omitempty" doc:"manual, gone or failing"`
-	DisabledAt     *time.Time        `json:"disabled_at,omitempty"`
-	FailingSince   *time.Time        `json:"failing_since,omitempty" doc:"When the present run of failures began"`
-	CreatedAt      time.Time         `json:"created_at"`
-	UpdatedAt      time.Time         `json:"updated_at"`
+	ID          string            `json:"id" example:"ep_01KB2Q3X8V9W0Y1Z2A3B4C5D6E"`
+	Org         string            `json:"org" example:"acme"`
+	URL         string            `json:"url" example:"https://hooks.example/invoices"`
+	Description string            `json:"description,omitempty" example:"Invoices to the ledger"`
+	EventTypes  []string          `json:"event_types" nullable:"false" example:"[\"invoice.*\"]"`
+	WorkspaceID *string           `json:"workspace_id" example:"berlin" doc:"null: org-wide"`
+	Headers     map[string]string `json:"headers" nullable:"false" example:"{\"Authorization\":\"[redacted]\"}" doc:"Of the endpoint's own; values are never shown"`
+	TimeoutMS   int               `json:"timeout_ms" example:"10000"`
+	Retry       Retry             `json:"retry"`
+	Concurrency int               `json:"concurrency" example:"8"`
+	OptionsBody
+	Disabled       bool       `json:"disabled"`
+	DisabledReason string     `json:"disabled_reason,omitempty" doc:"manual, gone or failing"`
+	DisabledAt     *time.Time `json:"disabled_at,omitempty"`
+	FailingSince   *time.Time `json:"failing_since,omitempty" doc:"When the present run of failures began"`
+	CreatedAt      time.Time  `json:"created_at"`
+	UpdatedAt      time.Time  `json:"updated_at"`
 
 	revision int64
 }
@@ -104,7 +105,8 @@ type EndpointCreate struct {
 	TimeoutMS   *int              `json:"timeout_ms,omitempty" nullable:"false" minimum:"1000" maximum:"30000" example:"10000"`
 	Retry       *Retry            `json:"retry,omitempty"`
 	Concurrency *int              `json:"concurrency,omitempty" nullable:"false" minimum:"1" maximum:"256" example:"8"`
-	Disabled    bool              `json:"disabled,omitempty"`
+	OptionsChange
+	Disabled bool `json:"disabled,omitempty"`
 }
 
 // EndpointUpdate is the body of PATCH /orgs/{org}/endpoints/{id}: what is left
@@ -118,7 +120,8 @@ type EndpointUpdate struct {
 	TimeoutMS   *int               `json:"timeout_ms,omitempty" nullable:"false" minimum:"1000" maximum:"30000" example:"5000"`
 	Retry       *Retry             `json:"retry,omitempty"`
 	Concurrency *int               `json:"concurrency,omitempty" nullable:"false" minimum:"1" maximum:"256"`
-	Disabled    *bool              `json:"disabled,omitempty" nullable:"false" example:"false" doc:"false enables it, whatever had disabled it, and resumes its pending deliveries"`
+	OptionsChange
+	Disabled *bool `json:"disabled,omitempty" nullable:"false" example:"false" doc:"false enables it, whatever had disabled it, and resumes its pending deliveries"`
 }
 
 // EventCreate is one event in the body of POST /orgs/{org}/events.

@@ -6,6 +6,7 @@ import (
 	"cmp"
 	"context"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -182,12 +183,15 @@ func (s *Service) AddEndpoint(ctx context.Context, e httpapi.NewEndpoint) (out h
 	if err != nil {
 		return out, err
 	}
+	if err := checkOptions(e.Options); err != nil {
+		return out, err
+	}
 	at := s.tick()
 	row := int64(len(s.endpoints) + 1)
 	made := deliver.Endpoint{
 		Row: row, ID: "ep_" + numbered(at, row), Org: e.Org, URL: e.URL, Description: e.Description, EventTypes: e.EventTypes,
 		Workspace: e.Workspace, Secrets: []deliver.Secret{{Secret: secret, CreatedAt: at}}, Headers: own, Revision: 1, Timeout: e.Timeout, Retry: e.Retry,
-		Concurrency: e.Concurrency, CreatedAt: at, UpdatedAt: at,
+		Concurrency: e.Concurrency, Options: e.Options, CreatedAt: at, UpdatedAt: at,
 	}
 	if e.Disabled {
 		made.DisabledReason, made.DisabledAt = "manual", at
@@ -196,6 +200,14 @@ func (s *Service) AddEndpoint(ctx context.Context, e httpapi.NewEndpoint) (out h
 	s.note(ctx, e.Org, "endpoint.add", made.ID)
 	out = httpapi.MadeEndpoint{Endpoint: made, Secret: text}
 	return out, s.remember(ctx, out)
+}
+
+func checkOptions(o deliver.Options) error {
+	var bad *deliver.OptionError
+	if errors.As(o.Check(), &bad) {
+		return &httpapi.Invalid{Field: bad.Field, Detail: bad.Detail}
+	}
+	return nil
 }
 
 func numbered(at time.Time, n int64) string {
@@ -252,6 +264,13 @@ func (s *Service) ChangeEndpoint(ctx context.Context, org, id string, c httpapi.
 	}
 	if e.Headers, err = headers(e.Headers, c.Headers, c.URL != nil && !deliver.SameOrigin(e.URL, *c.URL)); err != nil {
 		return e, err
+	}
+	if c.Options != nil {
+		e.Options = e.Options.Clone()
+		c.Options(&e.Options)
+		if err := checkOptions(e.Options); err != nil {
+			return e, err
+		}
 	}
 	e.Revision++
 	e.URL = *cmp.Or(c.URL, &e.URL)
