@@ -1,6 +1,7 @@
 package sqlite
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 	"testing"
@@ -28,6 +29,10 @@ func TestEndpointSettings(t *testing.T) {
 		Org: "acme", URL: "https://example.com/a", Description: "first", EventTypes: []string{"a.*", "b"}, Workspace: "berlin",
 		Secrets: []deliver.Secret{{Secret: sign.NewSecret()}, {Secret: sign.NewSecret(), ExpiresAt: c.read().Add(time.Hour)}}, Timeout: 1500 * time.Millisecond,
 		Retry: deliver.Policy{Initial: time.Millisecond, Multiplier: 1.5, MaxInterval: time.Hour, Attempts: 3}, Concurrency: 7,
+		Options: deliver.Options{
+			Format: "vexyl", Redact: []deliver.Redaction{{Types: []string{"a.*"}, Path: "/data/*/name", Replace: []byte(`"-"`)}, {Path: "/data/email"}},
+			Filter: "true", RateLimit: 2.5, OrderedBy: "/data/id", DisableAfter: deliver.NeverDisable, Paused: true,
+		},
 	}
 	got, err := s.AddEndpoint(ctx, want, Start{})
 	if err != nil {
@@ -57,10 +62,22 @@ func TestEndpointSettings(t *testing.T) {
 	}
 	want.URL, want.Concurrency, want.UpdatedAt, want.Revision = "https://example.com/b", 9, c.read(), 2
 	check()
+	for range 2 { // the second changes nothing
+		if _, err := s.SetEndpoint(ctx, "acme", want.ID, EndpointChange{Options: func(o *deliver.Options) { o.RateLimit, o.Redact = 0, o.Redact[:1] }}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want.RateLimit, want.Redact, want.Revision = 0, want.Redact[:1], 3
+	check()
+	var bad *deliver.OptionError
+	if _, err := s.SetEndpoint(ctx, "acme", want.ID, EndpointChange{Options: func(o *deliver.Options) { o.Ordered = true }}); !errors.As(err, &bad) || bad.Field != "ordered_by" {
+		t.Errorf("ordered and ordered_by: %v", err)
+	}
+	check()
 	if _, err := s.DisableEndpoint(ctx, "acme", want.ID, "manual"); err != nil {
 		t.Fatal(err)
 	}
-	want.DisabledReason, want.DisabledAt, want.Revision = "manual", c.read(), 3
+	want.DisabledReason, want.DisabledAt, want.Revision = "manual", c.read(), 4
 	if _, err := s.DisableEndpoint(ctx, "acme", want.ID, "another reason"); err != nil {
 		t.Fatal(err)
 	}
