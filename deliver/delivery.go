@@ -184,6 +184,20 @@ type Outcome struct {
 	Body       []byte        // the first 4 KiB of the response body
 	Truncated  bool          // there was more body than was kept
 	Error      string        // for people: why there was no answer; without secrets or addresses
+	Timings    Timings
+	// Address is the receiver's, "203.0.113.7:443", for operators only; "" if
+	// none was reached, or if an egress proxy knows it.
+	Address string
+}
+
+// Timings is where the time of a request went. Zero is a part that it did not
+// have, or did not come to the end of.
+type Timings struct {
+	DNS       time.Duration // the resolution of the name
+	Connect   time.Duration // TCP, over all addresses that were tried; with an egress proxy, all until there was a tunnel
+	TLS       time.Duration // the handshake
+	FirstByte time.Duration // from having the connection to the first byte of the answer
+	Reused    bool          // the connection was there already, so that DNS, Connect and TLS are 0
 }
 
 // Attempt is one request as the books keep it.
