@@ -1,6 +1,7 @@
 package sign
 
 import (
+	"crypto/ed25519"
 	"crypto/hmac"
 	"crypto/rand"
 	"crypto/sha256"
@@ -15,11 +16,14 @@ import (
 	"sync"
 )
 
-// Bounds of a secret's key, in bytes after decoding (contract, section 1).
+// Bounds of a secret's key, in bytes after decoding, and of a text that serves as
+// one, in characters (contract, sections 1 and 4).
 const (
-	MinKey = 24
-	MaxKey = 64
-	newKey = 32 // of a generated one
+	MinKey  = 24
+	MaxKey  = 64
+	newKey  = 32 // of a generated one
+	MinText = 16
+	MaxText = 128
 )
 
 const (
@@ -30,10 +34,12 @@ const (
 // ErrSecret: the text is not a signing secret. It never holds the text.
 var ErrSecret = errors.New("signing secret: want whsec_ and the padded standard base64 of 24 to 64 bytes")
 
-// Secret is a symmetric signing secret. However it is printed, logged or
-// marshalled, it shows as [redacted]; only [Secret.Reveal] tells it. Copies
-// share one state; all methods are safe for concurrent use. The zero Secret is
-// none ([Secret.IsZero]) and must not sign.
+// Secret is a signing secret: whsec_ and a key in base64, whsk_ and an Ed25519 key
+// pair in base64, or a text that a platform brought. [Scheme.Fits] tells which
+// scheme it can sign by. However it is printed, logged or marshalled, it shows as
+// [redacted]; only [Secret.Reveal] tells it. Copies share one state; all methods
+// are safe for concurrent use. The zero Secret is none ([Secret.IsZero]) and must
+// not sign.
 type Secret struct {
 	// Behind a function, so that a printer that looks through unexported fields,
 	// where no method can stop it, finds only an address. It would follow a
@@ -42,8 +48,11 @@ type Secret struct {
 }
 
 type state struct {
-	key  []byte
-	macs sync.Pool // of *mac
+	text    string             // as it is shown
+	key     []byte             // that whsec_ stands for; nil: it is none
+	private ed25519.PrivateKey // that whsk_ stands for; nil: it is none
+	macs    sync.Pool          // of *mac, by key
+	texts   sync.Pool          // of *mac, by text
 }
 
 // mac is an HMAC with its key already absorbed, and room to work in.
@@ -52,17 +61,27 @@ type mac struct {
 	buf [128]byte
 }
 
-func newSecret(key []byte) Secret {
-	s := &state{key: key}
-	s.macs.New = func() any { return &mac{Hash: hmac.New(sha256.New, s.key)} }
+func newMAC(key []byte) any { return &mac{Hash: hmac.New(sha256.New, key)} }
+
+func newSecret(s *state) Secret {
+	s.macs.New = func() any { return newMAC(s.key) }
+	s.texts.New = func() any { return newMAC([]byte(s.text)) }
 	return Secret{func() *state { return s }}
+}
+
+func newSymmetric(key []byte) Secret {
+	return newSecret(&state{text: prefix + base64.StdEncoding.EncodeToString(key), key: key})
+}
+
+func newPrivate(key ed25519.PrivateKey) Secret {
+	return newSecret(&state{text: privatePrefix + base64.StdEncoding.EncodeToString(key), private: key})
 }
 
 // NewSecret makes a secret of 32 random bytes.
 func NewSecret() Secret {
 	key := make([]byte, newKey)
 	rand.Read(key) // never fails; it ends the program rather
-	return newSecret(key)
+	return newSymmetric(key)
 }
 
 // ParseSecret reads a secret as [Secret.Reveal] writes it: whsec_ and the
@@ -71,15 +90,35 @@ func NewSecret() Secret {
 // that we accept and a receiver's library does not would be of no use, and
 // stricter in that each key has one spelling. The error is always [ErrSecret].
 func ParseSecret(text string) (Secret, error) {
-	enc, ok := strings.CutPrefix(text, prefix)
-	if !ok || strings.ContainsAny(enc, "\r\n") { // which the decoder would skip
+	key, ok := decode(text, prefix)
+	if !ok || len(key) < MinKey || len(key) > MaxKey {
 		return Secret{}, ErrSecret
 	}
-	key, err := base64.StdEncoding.Strict().DecodeString(enc)
-	if err != nil || len(key) < MinKey || len(key) > MaxKey {
-		return Secret{}, ErrSecret
+	return newSymmetric(key), nil
+}
+
+// AnySecret reads a secret of whatever form, as [Secret.Reveal] writes it: for a
+// store, which knows that it was accepted before. Use [Scheme.ParseSecret] for
+// what a person gives.
+func AnySecret(text string) (Secret, error) {
+	if s, err := ParseSecret(text); err == nil {
+		return s, nil
 	}
-	return newSecret(key), nil
+	if strings.HasPrefix(text, privatePrefix) {
+		if s, ok := parsePrivate(text); ok {
+			return s, nil
+		}
+		return Secret{}, errPrivate
+	}
+	if len(text) < MinText || len(text) > MaxText || strings.Trim(text, " ") != text {
+		return Secret{}, errText
+	}
+	for _, c := range []byte(text) {
+		if c < ' ' || c > '~' {
+			return Secret{}, errText
+		}
+	}
+	return newSecret(&state{text: text}), nil
 }
 
 // Reveal is the secret as text, for its owner and the store.
@@ -87,7 +126,7 @@ func (s Secret) Reveal() string {
 	if s.state == nil {
 		return ""
 	}
-	return prefix + base64.StdEncoding.EncodeToString(s.state().key)
+	return s.state().text
 }
 
 // IsZero reports whether there is no secret.
@@ -99,7 +138,7 @@ func (s Secret) Equal(t Secret) bool {
 	if s.IsZero() || t.IsZero() {
 		return s.IsZero() && t.IsZero()
 	}
-	return subtle.ConstantTimeCompare(s.state().key, t.state().key) == 1
+	return subtle.ConstantTimeCompare([]byte(s.state().text), []byte(t.state().text)) == 1
 }
 
 // String implements fmt.Stringer.

@@ -1,19 +1,26 @@
-// Package sign signs webhooks and verifies them, as Standard Webhooks 1.0.0
-// says for symmetric keys (scheme v1). It imports nothing of this module's, so
-// that a receiver can use it by itself.
+// Package sign signs webhooks and verifies them: as Standard Webhooks 1.0.0 says,
+// for symmetric keys (scheme v1) and for Ed25519 (v1a), and in two forms that
+// earlier platforms use. It imports nothing of this module's, so that a receiver
+// can use it by itself.
 //
 // # The model
 //
-// A request carries three headers: webhook-id names the event and stays the
-// same however often it is sent, webhook-timestamp is when this attempt was
-// made in unix seconds, and webhook-signature has one signature for each secret
-// that is valid at present, newest first, separated by a space:
+// A [Scheme] says what is signed, how, and what the header looks like; a [Secret]
+// is what it is signed with:
 //
-//	signature = "v1," base64(HMAC-SHA256(key, id "." timestamp "." body))
+//	standard     v1,<base64 HMAC-SHA256 of "id.timestamp.body">    the bytes of whsec_…
+//	ed25519      v1a,<base64 Ed25519 of "id.timestamp.body">       the key pair of whsk_…; receivers have whpk_…
+//	timestamped  t=<timestamp>,v1=<hex HMAC-SHA256 of "t.body">    the secret's text
+//	sha256-hex   sha256=<hex HMAC-SHA256 of the body>              the secret's text
 //
-// Since an id has no ".", what is signed can be read in one way only.
+// The id names the event and stays the same however often it is sent; the
+// timestamp is when this attempt was made, in unix seconds. Standard Webhooks has
+// them in the headers webhook-id and webhook-timestamp, and in webhook-signature
+// one signature for each secret that is valid at present, newest first, separated
+// by a space. Since an id has no ".", what is signed can be read in one way only.
 //
-// A receiver calls [Verify] with the raw body, before it parses it:
+// A receiver calls [Verify], or a [Verifier] for another scheme or other headers,
+// with the raw body, before it parses it:
 //
 //	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, 1<<20))
 //	…
@@ -26,7 +33,6 @@ package sign
 import (
 	"crypto/sha256"
 	"encoding/base64"
-	"strconv"
 	"time"
 )
 
@@ -45,7 +51,8 @@ const (
 
 // Sign is the value of webhook-signature for body, sent as event id at that
 // second: one signature for each secret, in their order, which is newest first.
-// id must not hold a ".", and a zero Secret panics: nothing goes out unsigned.
+// id must not hold a ".", and a Secret that does not fit panics: nothing goes out
+// unsigned.
 func Sign(secrets []Secret, id string, at time.Time, body []byte) string {
 	return string(AppendSignature(make([]byte, 0, len(secrets)*(SignatureLen+1)), secrets, id, at, body))
 }
@@ -57,13 +64,12 @@ func AppendSignature(dst []byte, secrets []Secret, id string, at time.Time, body
 		if i > 0 {
 			dst = append(dst, ' ')
 		}
+		if s.state().key == nil {
+			panic("sign: a secret that is not " + prefix)
+		}
 		macs := &s.state().macs
 		m := macs.Get().(*mac)
-		head := append(m.buf[:0], id...)
-		head = append(head, '.')
-		head = strconv.AppendInt(head, at.Unix(), 10)
-		head = append(head, '.')
-		sum := m.sum(head, body)
+		sum := m.sum(signedHead(m.buf[:0], id, at), body)
 		dst = append(dst, scheme...)
 		dst = base64.StdEncoding.AppendEncode(dst, sum)
 		macs.Put(m)
