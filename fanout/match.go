@@ -99,7 +99,10 @@ func (s *Set) Match(ev *stream.Event, incarnation int, dst []int64) []int64 {
 	// A type of MaxType bytes has at most half as many tokens, thus as many
 	// stems and one more, each in two scopes.
 	var buf [stream.MaxType + 2][]span
-	lists := s.collect(buf[:0], "", ev.Workspace)
+	lists := buf[:0]
+	if !stream.Operational(ev.Type) {
+		lists = s.collect(lists, "", ev.Workspace)
+	}
 	for i := range len(ev.Type) {
 		if ev.Type[i] == '.' {
 			lists = s.collect(lists, ev.Type[:i+1], ev.Workspace)
@@ -142,17 +145,19 @@ func (s *Set) collect(lists [][]span, stem, workspace string) [][]span {
 	return lists
 }
 
-// MatchType reports whether an event of type typ matches a legal pattern.
+// MatchType reports whether an event of type typ matches a legal pattern. The
+// pattern * stands for all types but those of operational events: who wants
+// them says so.
 func MatchType(pattern, typ string) bool {
 	stem, wild := strings.CutSuffix(pattern, "*")
 	if !wild {
 		return pattern == typ
 	}
-	return strings.HasPrefix(typ, stem) // "invoice." or, of every type, ""
+	return strings.HasPrefix(typ, stem) && (stem != "" || !stream.Operational(typ)) // "invoice." or, of every type, ""
 }
 
 // CheckPattern says why nobody can subscribe to p, or nil. Legal are an event
-// type (invoice.paid), every type (*), and a prefix that ends at a dot
+// type (invoice.paid), every type but operational ones (*), and a prefix that ends at a dot
 // (invoice.*): any type below it, at any depth, but not invoice itself
 // (contract, section 3).
 func CheckPattern(p string) error {

@@ -137,6 +137,9 @@ func (t *txn) skip(o *orgState, x fanout.Exception) error {
 	if err == nil {
 		_, err = t.c.exec("UPDATE cursors SET gaps=gaps+1, gap_events=gap_events+? WHERE org=?", s.to-s.from+1, o.row)
 	}
+	if err == nil {
+		err = t.announceGap(o, cursorGap{Incarnation: int64(x.Incarnation), From: s.from, To: s.to, Count: s.to - s.from + 1, Reason: gapSkipped})
+	}
 	if err != nil {
 		return fmt.Errorf("record what is skipped: %w", err)
 	}

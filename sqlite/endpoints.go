@@ -144,6 +144,14 @@ func (s *Store) keepEndpoint(o *orgState, e deliver.Endpoint) {
 		o.endpoints = append(o.endpoints, e.Row) // rows ascend
 	}
 	s.endpoints[e.Row] = &e
+	if listensForDead(&e) {
+		if o.listeners == nil {
+			o.listeners = map[int64]struct{}{}
+		}
+		o.listeners[e.Row] = struct{}{}
+	} else {
+		delete(o.listeners, e.Row)
+	}
 }
 
 // changed puts e into memory once it is durable, and tells of it.
@@ -319,7 +327,7 @@ func (s *Store) SetEndpoint(ctx context.Context, org, id string, c EndpointChang
 		}
 		if c.Disabled != nil && *c.Disabled == e.Enabled() {
 			if *c.Disabled {
-				return true, t.disable(o, e, deliver.DisabledManual)
+				return true, t.disableByHand(o, e, deliver.DisabledManual)
 			}
 			return true, t.enable(o, e)
 		}
@@ -340,7 +348,7 @@ func (s *Store) DisableEndpoint(ctx context.Context, org, id, reason string) (de
 		return deliver.Endpoint{}, errors.New("disable endpoint: a reason is needed")
 	}
 	return s.edit(ctx, org, id, func(t *txn, o *orgState, e *deliver.Endpoint) (bool, error) {
-		return e.Enabled(), t.disable(o, e, reason)
+		return e.Enabled(), t.disableByHand(o, e, reason)
 	})
 }
 
@@ -362,7 +370,21 @@ func (t *txn) enable(o *orgState, e *deliver.Endpoint) error {
 	if err := t.resubscribe(o, e); err != nil {
 		return err
 	}
+	if err := t.announceEnabled(o, e, reason); err != nil {
+		return err
+	}
 	return t.audited(o, "endpoint.enable", e.ID, Changes{"disabled_reason": {reason, ""}})
+}
+
+// disableByHand disables e because somebody asks for it.
+func (t *txn) disableByHand(o *orgState, e *deliver.Endpoint, reason string) error {
+	if !e.Enabled() {
+		return nil
+	}
+	if err := t.disable(o, e, reason); err != nil {
+		return err
+	}
+	return t.announceDisabled(o, e)
 }
 
 func (t *txn) disable(o *orgState, e *deliver.Endpoint, reason string) error {
@@ -469,6 +491,7 @@ func (s *Store) RemoveEndpoint(ctx context.Context, org, id string) error {
 			s.mu.Lock()
 			delete(s.endpoints, e.Row)
 			delete(s.ids, e.ID)
+			delete(o.listeners, e.Row)
 			s.removed[e.Row] = o.row
 			o.endpoints = slices.DeleteFunc(slices.Clone(o.endpoints), func(row int64) bool { return row == e.Row })
 			s.mu.Unlock()

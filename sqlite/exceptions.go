@@ -71,6 +71,7 @@ func (t *txn) reject(o *orgState, p fanout.Plan) (count int64, err error) {
 }
 
 func (t *txn) gaps(o *orgState, p fanout.Plan) (count, ranges int64, err error) {
+	var lost cursorGap // of one incarnation, from the first piece to the last
 	for _, g := range p.Gaps {
 		s := span{int64(g.From), int64(g.To)}
 		have, err := t.spans("gaps", o, int64(g.Incarnation), s)
@@ -83,11 +84,28 @@ func (t *txn) gaps(o *orgState, p fanout.Plan) (count, ranges int64, err error) 
 			if err != nil {
 				return 0, 0, err
 			}
-			count += piece.to - piece.from + 1
+			n := piece.to - piece.from + 1
+			count += n
 			ranges++
+			if lost.Incarnation != int64(g.Incarnation) {
+				if err := t.announceLost(o, lost); err != nil {
+					return 0, 0, err
+				}
+				lost = cursorGap{Incarnation: int64(g.Incarnation), From: piece.from, Reason: gapLost}
+			}
+			lost.To = piece.to
+			lost.Count += n
 		}
 	}
-	return count, ranges, nil
+	return count, ranges, t.announceLost(o, lost)
+}
+
+// announceLost tells of the gap, if there is one.
+func (t *txn) announceLost(o *orgState, g cursorGap) error {
+	if g.Count == 0 {
+		return nil
+	}
+	return t.announceGap(o, g)
 }
 
 // gate books gated sequences as spans; one that follows a span extends it.

@@ -81,6 +81,7 @@ type Options struct {
 	endpoints   int                           // see MaxEndpoints
 	tokens      int                           // see MaxTokens
 	answers     int64                         // see MaxAnswers
+	outbox      int64                         // see MaxOutbox
 	busy        time.Duration                 // see defaultBusy
 	wrap        func(driver.Conn) driver.Conn // of the readers' connections
 }
@@ -98,6 +99,7 @@ func (o *Options) complete() error {
 	o.endpoints = cmp.Or(o.endpoints, MaxEndpoints)
 	o.tokens = cmp.Or(o.tokens, MaxTokens)
 	o.answers = cmp.Or(o.answers, MaxAnswers)
+	o.outbox = cmp.Or(o.outbox, MaxOutbox)
 	o.busy = cmp.Or(o.busy, defaultBusy)
 	o.look = cmp.Or(o.look, defaultLook)
 	o.pendingScan = cmp.Or(o.pendingScan, pendingScan)
@@ -125,6 +127,7 @@ type Store struct {
 	answers  map[int64]int64 // bytes by org; the writer's
 	fares    fares
 	standing standing
+	outbox   outbox
 
 	ring     atomic.Pointer[seal.Keyring]
 	keyFile  string     // "": the keys were given
@@ -251,6 +254,9 @@ func (s *Store) load() error {
 	}
 	if err := s.loadEndpoints(); err != nil {
 		return fmt.Errorf("load endpoints: %w", err)
+	}
+	if err := s.loadOutbox(); err != nil {
+		return fmt.Errorf("load operational events: %w", err)
 	}
 	if err := s.loadEventTypes(); err != nil {
 		return fmt.Errorf("load event types: %w", err)

@@ -32,10 +32,11 @@ type orgState struct {
 
 	// Guarded by Store.mu.
 	org       Org
-	set       *fanout.Set // nil: to be compiled
-	version   int64       // of the subscriptions
-	endpoints []int64     // rows, ascending, without the removed ones
-	paused    bool        // nothing of its stream is read
+	set       *fanout.Set        // nil: to be compiled
+	version   int64              // of the subscriptions
+	endpoints []int64            // rows, ascending, without the removed ones
+	paused    bool               // nothing of its stream is read
+	listeners map[int64]struct{} // rows of endpoints that are told of dead deliveries
 
 	// Owned by the writer's goroutine.
 	lastEvent int64
@@ -241,6 +242,7 @@ func (s *Store) RemoveOrg(ctx context.Context, org string) error {
 			defer s.mu.Unlock()
 			delete(s.orgs, org)
 			delete(s.orgRows, state.row)
+			s.outbox.add(state.row, -s.outbox.of(state.row))
 		})
 		return nil
 	})

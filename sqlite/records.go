@@ -196,12 +196,17 @@ func (t *txn) bookOne(r *deliver.Record) error {
 			dead = 1
 		}
 		t.tally(r.Endpoint, -1, dead)
+		if dead > 0 {
+			if err := t.announceDead(r); err != nil {
+				return err
+			}
+		}
 	}
 	if err := t.insertAttempt(r); err != nil {
 		return err
 	}
 	if n.Disable != "" {
-		if err := t.disableRow(r.Endpoint, n.Disable); err != nil {
+		if err := t.disableRow(r); err != nil {
 			return err
 		}
 	}
@@ -275,10 +280,10 @@ func nonNil(b []byte) []byte {
 	return b
 }
 
-// disableRow disables an endpoint because of what came of an attempt.
-func (t *txn) disableRow(row int64, reason string) error {
+// disableRow disables the endpoint because of what came of an attempt.
+func (t *txn) disableRow(r *deliver.Record) error {
 	t.s.mu.RLock()
-	e := t.s.endpoints[row]
+	e := t.s.endpoints[r.Endpoint]
 	var o *orgState
 	if e != nil {
 		o = t.s.orgs[e.Org]
@@ -287,15 +292,24 @@ func (t *txn) disableRow(row int64, reason string) error {
 	if o == nil {
 		return nil // removed meanwhile
 	}
-	now, err := t.endpoint(o, "p.id = ?", row)
+	now, err := t.endpoint(o, "p.id = ?", r.Endpoint)
 	if err != nil {
 		return err
 	}
 	if !now.Enabled() {
 		return nil
 	}
-	if err := t.disable(o, &now, reason); err != nil {
+	if err := t.disable(o, &now, r.Next.Disable); err != nil {
 		return err
+	}
+	silent, err := t.operational(r)
+	if err != nil {
+		return err
+	}
+	if !silent {
+		if err := t.announceDisabled(o, &now); err != nil {
+			return err
+		}
 	}
 	return t.write(o, &now)
 }

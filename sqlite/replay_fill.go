@@ -152,7 +152,8 @@ func narrowed(a, b []string) []string {
 	}
 	covers := func(p, q string) bool {
 		stem, wild := strings.CutSuffix(p, "*")
-		return p == q || wild && strings.HasPrefix(strings.TrimSuffix(q, "*"), stem)
+		narrow := strings.TrimSuffix(q, "*")
+		return p == q || wild && strings.HasPrefix(narrow, stem) && (stem != "" || !stream.Operational(narrow))
 	}
 	var both []string
 	for _, p := range a {

@@ -113,6 +113,9 @@ func (s *Store) RotateSecret(ctx context.Context, org, id string, secret sign.Se
 		if err := t.keepSecrets(o, e, before); err != nil {
 			return false, err
 		}
+		if err := t.announceRotated(o, e); err != nil {
+			return false, err
+		}
 		return true, t.audited(o, "secret.rotate", e.ID, Changes{"secret": {}, "overlap": {nil, overlap.String()}})
 	})
 }

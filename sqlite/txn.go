@@ -27,6 +27,9 @@ type txn struct {
 	plain  []*deliver.Record   // successes at the first attempt, for one statement
 	rows   int64               // deliveries and records written
 	plans  bool
+	// Operational events written, by org. Of an operation that was undone they stay: it
+	// is a bound.
+	announced map[int64]int64
 
 	// Of the present operation.
 	caller Caller
@@ -50,6 +53,7 @@ func (t *txn) attempt(ops []*op, records []deliver.Record) (err error) {
 	t.now, t.next, t.after, t.rows, t.plans = t.s.now(), t.w.nextEvent, nil, 0, false
 	t.caller, t.made = Caller{Actor: itself}, nil
 	t.counts, t.fails, t.plain = make(map[int64]change), nil, t.plain[:0]
+	t.announced = make(map[int64]int64)
 	for _, o := range ops {
 		o.err = nil
 	}

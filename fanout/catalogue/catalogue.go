@@ -160,7 +160,7 @@ func (v version) check(data []byte) *Mismatch {
 
 // Judge says why ev does not keep to the catalogue, or nil.
 func (c *Catalogue) Judge(ev *stream.Event) *Mismatch {
-	if c == nil {
+	if c == nil || stream.KnownOperational(ev.Type) {
 		return nil
 	}
 	e := c.types[ev.Type]
@@ -188,7 +188,7 @@ func (c *Catalogue) Check(ev *stream.Event) *stream.Rejected {
 // never unknown.
 func (c *Catalogue) CheckSubscription(patterns []string) (unknown []string) {
 	for _, p := range patterns {
-		if c != nil && !strings.HasSuffix(p, "*") && c.types[p] == nil {
+		if c != nil && !strings.HasSuffix(p, "*") && c.types[p] == nil && !stream.KnownOperational(p) {
 			unknown = append(unknown, p)
 		}
 	}

@@ -61,6 +61,19 @@ CREATE TABLE event_types(
   PRIMARY KEY(name, version)
 ) WITHOUT ROWID;
 
+-- Operational events that their streams do not have yet, see outbox.go.
+CREATE TABLE outbox(
+  org       INTEGER NOT NULL,
+  id        INTEGER NOT NULL,             -- ascends
+  type      TEXT    NOT NULL,
+  dedupe    TEXT    NOT NULL,
+  workspace TEXT    NOT NULL,             -- '': it concerns the whole organization
+  at        INTEGER NOT NULL,             -- ms
+  omitted   INTEGER NOT NULL,             -- events of its type that gave way to others
+  data      TEXT    NOT NULL,             -- JSON object
+  PRIMARY KEY(org, id)
+) WITHOUT ROWID;
+
 -- How endpoints fare, in slots of five minutes, for a day.
 CREATE TABLE endpoint_slots(
   slot      INTEGER NOT NULL,             -- minutes since 1970, by five
