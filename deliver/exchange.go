@@ -36,9 +36,11 @@ type exchange struct {
 
 	req    *http.Request
 	body   bytes.Reader
-	values [7][1]string            // of the headers that differ; req.Header points here
+	values [valueCount][1]string   // of the headers that differ; req.Header points here
+	format *layout                 // of the last endpoint, whose headers are in req.Header
 	custom []targetHeader          // of the last endpoint, in req.Header
 	text   []byte                  // scratch
+	form   []byte                  // the last body, where it is not the event's own; used again
 	live   [MaxSecrets]sign.Secret // scratch
 }
 
@@ -51,11 +53,15 @@ const (
 	valueAttempt
 	valueTraceParent
 	valueUserAgent
+	valueType
+	valuePrevious
+	valueCount
 )
 
-const headerTraceParent = "Traceparent"
+// keptForm is how much room for a body an idle exchange keeps.
+const keptForm = 16 << 10
 
-var contentType = []string{"application/json"}
+const headerTraceParent = "Traceparent"
 
 func newExchange(ctx context.Context, userAgent string) *exchange {
 	e := &exchange{parent: ctx.Done()}
@@ -78,37 +84,34 @@ func newExchange(ctx context.Context, userAgent string) *exchange {
 		Body:   io.NopCloser(&e.body),
 		Header: make(http.Header, 8),
 	}).WithContext(httptrace.WithClientTrace(e.ctx, trace))
-	e.own()
 	return e
 }
 
-// own sets the headers that every request has.
-func (e *exchange) own() {
+// dress replaces the last endpoint's headers by this one's: its own, and those of
+// its format. Ours come last: nothing overrides them, whatever the check of names
+// may have let through.
+func (e *exchange) dress(t *Target) {
 	h := e.req.Header
-	h["Content-Type"] = contentType
+	if e.format != t.format {
+		clear(h)
+	}
+	for _, c := range e.custom {
+		delete(h, c.name)
+	}
+	for _, c := range t.headers {
+		h[c.name] = c.value
+	}
+	e.format, e.custom = t.format, t.headers
+	h["Content-Type"] = t.format.contentType
 	h["User-Agent"] = e.values[valueUserAgent][:]
-	h[sign.HeaderID] = e.values[valueID][:]
-	h[sign.HeaderTimestamp] = e.values[valueTimestamp][:]
-	h[sign.HeaderSignature] = e.values[valueSignature][:]
-	h["Grapnel-Delivery"] = e.values[valueDelivery][:]
-	h["Grapnel-Attempt"] = e.values[valueAttempt][:]
+	for _, n := range t.format.names {
+		h[n.name] = e.values[n.value][:]
+	}
 }
 
-// dress replaces the last endpoint's own headers by this one's. Ours come last:
-// nothing overrides them, whatever the check of names may have let through.
-func (e *exchange) dress(headers []targetHeader) {
-	for _, h := range e.custom {
-		delete(e.req.Header, h.name)
-	}
-	for _, h := range headers {
-		e.req.Header[h.name] = h.value
-	}
-	e.custom = headers
-	e.own()
-}
-
-// prepare sets everything that differs from one request to the next.
-func (e *exchange) prepare(t *Target, p *Payload, k Key, attempt int, now time.Time) {
+// prepare sets everything that differs from one request to the next. It fails if
+// the event cannot be had in the endpoint's format.
+func (e *exchange) prepare(t *Target, p *Payload, k Key, attempt int, now time.Time) error {
 	text := append(e.text[:0], "evt_"...)
 	text = appendULID(text, ulid.ULID(p.ID))
 	id := len(text)
@@ -122,11 +125,38 @@ func (e *exchange) prepare(t *Target, p *Payload, k Key, attempt int, now time.T
 	e.values[valueDelivery][0] = all[id:delivery]
 	e.values[valueTimestamp][0] = all[delivery:timestamp]
 	e.values[valueAttempt][0] = all[timestamp:]
-	text = sign.AppendSignature(text[:0], t.live(e.live[:0], now), all[:id], now, p.Body)
+	if t.format != e.format || len(t.headers) > 0 || len(e.custom) > 0 {
+		e.dress(t)
+	}
+	body := p.Body
+	if !t.plain {
+		r, err := t.render(e.form[:0], p, all[id:delivery])
+		if err != nil {
+			return err
+		}
+		if body = r.body; t.format.typed {
+			e.values[valueType][0] = plain(r.typ)
+		}
+		if t.format.Body == BodyBinary {
+			setBinary(e.req.Header, &r.standardBody)
+		}
+		if r.own {
+			e.form = body
+		}
+	}
+	secrets := t.live(e.live[:0], now)
+	if t.format.Scheme == sign.Standard {
+		text = sign.AppendSignature(text[:0], secrets, all[:id], now, body)
+	} else {
+		text = t.format.Scheme.Append(text[:0], secrets, all[:id], now, body)
+	}
 	e.values[valueSignature][0] = string(text)
 	e.text = text
-	if len(t.headers) > 0 || len(e.custom) > 0 {
-		e.dress(t.headers)
+	if name := t.format.previous; name != "" && len(secrets) > 1 {
+		e.values[valuePrevious][0] = string(t.format.Scheme.Append(nil, secrets[1:2], all[:id], now, body))
+		e.req.Header[name] = e.values[valuePrevious][:]
+	} else if name != "" {
+		delete(e.req.Header, name)
 	}
 	if validTraceParent(p.TraceParent) {
 		e.values[valueTraceParent][0] = p.TraceParent
@@ -135,9 +165,10 @@ func (e *exchange) prepare(t *Target, p *Payload, k Key, attempt int, now time.T
 		delete(e.req.Header, headerTraceParent)
 	}
 	e.req.URL = t.url
-	e.req.ContentLength = int64(len(p.Body))
-	e.body.Reset(p.Body)
+	e.req.ContentLength = int64(len(body))
+	e.body.Reset(body)
 	e.idle.Store(false)
+	return nil
 }
 
 // within starts the deadline, or moves it.
@@ -154,6 +185,9 @@ func (e *exchange) sooner(d time.Duration) {
 func (e *exchange) finish() bool {
 	if e.timer.Stop() && !e.fired && e.idle.Load() && e.ctx.Err() == nil {
 		e.body.Reset(nil)
+		if cap(e.form) > keptForm {
+			e.form = nil
+		}
 		return true
 	}
 	e.cancel(context.Canceled) // so that the parent forgets it

@@ -43,6 +43,7 @@ type LanesOptions struct {
 	// Failpoint, if set, is called at "send.before", before the dial, and at
 	// "send.after", when the outcome is known to nobody else yet.
 	Failpoint func(name string)
+	Formats   *Formats // nil: the built-in ones
 	Log       *slog.Logger
 	Now       func() time.Time // default time.Now
 	Rand      func() float64   // jitter, in [0,1); default math/rand/v2
@@ -140,10 +141,12 @@ func millis(t time.Time) int64 {
 
 // Set adds the endpoint's lane, or gives it new settings. A disabled endpoint
 // keeps its deliveries in the books and sends nothing; when it is enabled
-// again they are paged in.
+// again they are paged in. One that cannot be prepared ([Formats.Target]) loses
+// its lane: its deliveries stay in the books until Set succeeds.
 func (l *Lanes) Set(ep Endpoint) error {
-	t, err := NewTarget(ep)
+	t, err := l.o.Formats.Target(ep)
 	if err != nil {
+		l.Remove(ep.Row)
 		return err
 	}
 	l.mu.Lock()

@@ -19,17 +19,23 @@ const minMasked = 6
 
 var mask = []byte(redacted)
 
-// masked are the texts of the headers' values that are not kept, the longest
-// first: each as it is, as a JSON string has it, and without the scheme before it
-// ("Bearer ").
-func masked(headers []targetHeader) (texts [][]byte) {
+// masked are the texts that are not kept, the longest first: values of headers and
+// the given secrets. Each is there as it is, as a JSON string has it,
+// and without the scheme before it ("Bearer ").
+func masked(headers []Header, secrets []Secret) (texts [][]byte) {
 	add := func(s string) {
 		if len(s) >= minMasked && !slices.ContainsFunc(texts, func(t []byte) bool { return string(t) == s }) {
 			texts = append(texts, []byte(s))
 		}
 	}
+	values := make([]string, 0, len(headers)+len(secrets))
 	for _, h := range headers {
-		value := strings.TrimSpace(h.value[0])
+		values = append(values, strings.TrimSpace(h.Value.Reveal()))
+	}
+	for _, s := range secrets {
+		values = append(values, s.Reveal())
+	}
+	for _, value := range values {
 		_, credentials, _ := strings.Cut(value, " ")
 		for _, s := range []string{value, credentials} {
 			add(s)
@@ -61,7 +67,7 @@ func (t *Target) mask(text []byte) []byte {
 			text = bytes.ReplaceAll(text, m, mask)
 		}
 	}
-	if bytes.Contains(text, secretPrefix) { // rarely, so that nobody waits for the rest
+	if bytes.Contains(text, []byte(secretPrefix)) { // rarely, so that nobody waits for the rest
 		for _, s := range t.secrets {
 			text = bytes.ReplaceAll(text, []byte(s.Reveal()), mask)
 		}
@@ -69,4 +75,5 @@ func (t *Target) mask(text []byte) []byte {
 	return text
 }
 
-var secretPrefix = []byte("whsec_")
+// secretPrefix begins the secrets that we make, but for those of Ed25519.
+const secretPrefix = "whsec_"

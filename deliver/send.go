@@ -153,7 +153,10 @@ func (s *Sender) Send(ctx context.Context, t *Target, p *Payload, k Key, attempt
 	}
 	start := time.Now()
 	e := s.exchange(ctx)
-	e.prepare(t, p, k, attempt, now)
+	if err := e.prepare(t, p, k, attempt, now); err != nil {
+		e.cancel(context.Canceled)
+		return Outcome{Class: Ours, Error: panicked + ": " + err.Error()}
+	}
 	e.within(t.timeout)
 	var o Outcome
 	res, err := s.transport.RoundTrip(e.req)
@@ -218,7 +221,7 @@ func keptHeader(h http.Header, t *Target) http.Header {
 				kept = make(http.Header, len(keptHeaders))
 			}
 			value := v[0]
-			if len(t.masked) > 0 || strings.Contains(value, string(secretPrefix)) {
+			if len(t.masked) > 0 || strings.Contains(value, secretPrefix) {
 				value = string(t.mask([]byte(value)))
 			}
 			kept[name] = []string{value[:min(len(value), keptHeaderValue)]}

@@ -125,7 +125,7 @@ func bareRoundTrip(ctx context.Context, s *Sender, t *Target, p *Payload, k Key)
 		Method: http.MethodPost, URL: t.url,
 		Body: io.NopCloser(bytes.NewReader(p.Body)), ContentLength: int64(len(p.Body)),
 		Header: http.Header{
-			"Content-Type":       contentType,
+			"Content-Type":       contentTypeJSON,
 			"User-Agent":         {"grapnel/bench"},
 			sign.HeaderID:        {id},
 			sign.HeaderTimestamp: {strconv.FormatInt(now.Unix(), 10)},

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/url"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/grapnel-hooks/grapnel/deliver/sign"
@@ -13,6 +14,9 @@ import (
 // changes. It does not change.
 type Target struct {
 	url     *url.URL
+	format  *layout
+	redact  *redactor     // nil: nothing
+	plain   bool          // the body is the standard one, as it is
 	secrets []sign.Secret // newest first
 	ends    []time.Time   // of the secrets, zero: not; nil when none ends
 	headers []targetHeader
@@ -27,11 +31,16 @@ type targetHeader struct {
 	value []string
 }
 
-// NewTarget prepares an endpoint. It fails if the URL is not one that
-// [CheckURL] accepts, if there is no secret to sign with or the newest one
-// ends, if the headers are not as [CheckHeaders] wants them, or if the timeout
-// is negative; 0 means [DefaultTimeout].
-func NewTarget(e Endpoint) (*Target, error) {
+// NewTarget prepares an endpoint whose format is built in: see [Formats.Target].
+func NewTarget(e Endpoint) (*Target, error) { return (*Formats)(nil).Target(e) }
+
+// Target prepares an endpoint. It fails if the URL is not one that [CheckURL]
+// accepts, if there is no secret to sign with or the newest one ends, if the
+// headers are not as [CheckHeaders] wants them, or if the timeout is negative; 0
+// means [DefaultTimeout]. It fails with [ErrFormat] if the endpoint's format is not
+// among fs, or signs by a scheme that the newest secret does not fit; older ones
+// that do not fit do not sign.
+func (fs *Formats) Target(e Endpoint) (*Target, error) {
 	u, err := parseURL(e.URL, true) // whether http is allowed is the Sender's to say
 	if err != nil {
 		return nil, fmt.Errorf("endpoint %s: url: %w", e.ID, err)
@@ -49,23 +58,40 @@ func NewTarget(e Endpoint) (*Target, error) {
 	if e.Timeout < 0 {
 		return nil, fmt.Errorf("endpoint %s: timeout is %v", e.ID, e.Timeout)
 	}
-	t := &Target{url: u, timeout: e.Timeout}
+	format := fs.layout(e.Format)
+	switch {
+	case format == nil:
+		return nil, fmt.Errorf("endpoint %s: %w: there is no format %.100q", e.ID, ErrFormat, e.Format)
+	case !format.Scheme.Fits(e.Secrets[0].Secret):
+		return nil, fmt.Errorf("endpoint %s: %w: %s signs by %s, which the newest secret does not fit", e.ID, ErrFormat, format.Name, format.Scheme)
+	}
+	t := &Target{url: u, timeout: e.Timeout, format: format, redact: newRedactor(e.Redact)}
+	t.plain = format.standard && !format.typed && t.redact == nil
 	if t.timeout == 0 {
 		t.timeout = DefaultTimeout
 	}
-	for i, s := range e.Secrets {
+	var silent []Secret // that do not sign, or are not found by their first letters
+	for _, s := range e.Secrets {
+		if !format.Scheme.Fits(s.Secret) || !strings.HasPrefix(s.Reveal(), secretPrefix) {
+			silent = append(silent, s)
+		}
+	}
+	signing := slices.DeleteFunc(slices.Clone(e.Secrets), func(s Secret) bool { return !format.Scheme.Fits(s.Secret) })
+	for i, s := range signing {
 		t.secrets = append(t.secrets, s.Secret)
 		if !s.ExpiresAt.IsZero() && t.ends == nil {
-			t.ends = make([]time.Time, len(e.Secrets))
+			t.ends = make([]time.Time, len(signing))
 		}
 		if t.ends != nil {
 			t.ends[i] = s.ExpiresAt
 		}
 	}
 	for _, h := range headers {
-		t.headers = append(t.headers, targetHeader{h.Name, []string{h.Value.Reveal()}})
+		if !format.owns(h.Name) { // which was refused, but the format may have come later
+			t.headers = append(t.headers, targetHeader{h.Name, []string{h.Value.Reveal()}})
+		}
 	}
-	t.masked = masked(t.headers)
+	t.masked = masked(headers, silent)
 	return t, nil
 }
 
