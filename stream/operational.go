@@ -40,3 +40,24 @@ func KnownOperational(typ string) bool {
 	_, found := slices.BinarySearch(OperationalTypes, typ)
 	return found
 }
+
+// operationalSubjects are the subjects below the filters on which operational
+// events lie: what the wildcards of a filter match is the type.
+func operationalSubjects(filters []string) (subjects []string) {
+	first := strings.TrimSuffix(OperationalPrefix, ".")
+	for _, f := range filters {
+		words := strings.Split(f, ".")
+		i := slices.IndexFunc(words, func(w string) bool { return w == "*" || w == ">" })
+		if i < 0 {
+			continue
+		}
+		rest := words[i+1:]
+		if words[i] == ">" {
+			rest = []string{">"}
+		} else if !slices.Contains(rest, "*") && !slices.Contains(rest, ">") {
+			continue // the type is one word
+		}
+		subjects = append(subjects, strings.Join(slices.Concat(words[:i], []string{first}, rest), "."))
+	}
+	return subjects
+}

@@ -215,7 +215,7 @@ func (d *door) enter(c server.ClientAuthentication, p Publisher, revision int) (
 		Account:            t.account,
 		ConnectionDeadline: p.Until,
 		Permissions: &server.Permissions{
-			Publish:   &server.SubjectPermission{Allow: p.Subjects},
+			Publish:   &server.SubjectPermission{Allow: p.Subjects, Deny: operationalSubjects(p.Subjects)},
 			Subscribe: &server.SubjectPermission{Allow: []string{inboxes}},
 		},
 	})

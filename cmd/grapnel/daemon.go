@@ -247,6 +247,7 @@ func (d *daemon) Run(ctx context.Context) error {
 	start("retention", d.retain)
 	start("replays", d.replayer.Run)
 	start("tokens", d.noteTokens)
+	start("operational events", newRelay(d).Run)
 	if d.server != nil {
 		start("broker", d.watchServer)
 	}

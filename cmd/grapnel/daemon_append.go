@@ -37,6 +37,9 @@ func (d *daemon) Append(ctx context.Context, org string, events []httpapi.NewEve
 	}
 	batch := make([]stream.Append, len(events))
 	for i, e := range events {
+		if stream.Operational(e.Type) {
+			return nil, ownType(i, len(events))
+		}
 		batch[i] = stream.Append{
 			Type: e.Type, Data: e.Data, Workspace: e.Workspace, DedupeKey: e.DedupeKey,
 			SchemaVersion: e.SchemaVersion, Source: e.Source, Time: e.Time,
@@ -76,6 +79,15 @@ func (d *daemon) Append(ctx context.Context, org string, events []httpapi.NewEve
 	// Crash here: the request was not answered. Repeated, it finds its own events.
 	d.finish(ctx, once, noted, done)
 	return done, nil
+}
+
+// ownType refuses an event that looks like one of ours.
+func ownType(i, of int) error {
+	field := "type"
+	if of > 1 {
+		field = fmt.Sprintf("events[%d].type", i)
+	}
+	return &httpapi.Invalid{Field: field, Detail: "types that begin with " + stream.OperationalPrefix + " are those of operational events, which only the daemon appends"}
 }
 
 // nameEvents gives the events that have no dedupe key one that no other request
