@@ -36,6 +36,7 @@ type dialer struct {
 	guard    *Guard
 	resolver Resolver
 	connect  func(ctx context.Context, network, address string) (net.Conn, error)
+	proxy    *egressProxy // nil: none
 	tls      *tls.Config
 	stopped  context.Context // done when the Sender is closed
 }
@@ -49,48 +50,72 @@ func guarded(g *Guard) func(ctx context.Context, network, address string) (net.C
 
 // dialError says at which stage a connection failed.
 type dialError struct {
-	class Class
-	text  string // for Outcome.Error: without addresses
-	err   error  // what happened, for the class Ours; not shown
+	class   Class
+	text    string // for Outcome.Error: without addresses
+	err     error  // what happened, for the class Ours; not shown
+	address string // of the receiver that was tried first
+	took    Timings
 }
 
 func (e *dialError) Error() string { return e.text }
 func (e *dialError) Unwrap() error { return e.err }
+
+// failed is a dialError.
+func failed(class Class, text string, err error) error {
+	return &dialError{class: class, text: text, err: err}
+}
 
 // dial connects to address, "host:port". ctx carries no deadline when it comes
 // from the Transport.
 func (d *dialer) dial(ctx context.Context, _, address string) (net.Conn, error) {
 	ctx, cancel := d.bound(ctx)
 	defer cancel()
-	host, port, err := net.SplitHostPort(address)
-	if err != nil {
-		return nil, &dialError{Connect, "the address cannot be read", err}
+	c := &conn{}
+	if _, err := d.reach(ctx, c, address); err != nil {
+		return nil, c.failed(err)
 	}
-	return d.dialHost(ctx, host, port)
+	return c, nil
 }
 
 // dialTLS is dial and the handshake.
 func (d *dialer) dialTLS(ctx context.Context, _, address string) (net.Conn, error) {
 	ctx, cancel := d.bound(ctx)
 	defer cancel()
-	host, port, err := net.SplitHostPort(address)
+	c := &conn{}
+	host, err := d.reach(ctx, c, address)
 	if err != nil {
-		return nil, &dialError{Connect, "the address cannot be read", err}
+		return nil, c.failed(err)
 	}
-	raw, err := d.dialHost(ctx, host, port)
+	start := time.Now()
+	secured, err := handshake(ctx, c, d.tls, host)
+	c.took.TLS = time.Since(start)
 	if err != nil {
-		return nil, err
+		c.Close()
+		return nil, c.failed(failed(TLS, handshakeText(err), err))
 	}
-	config := d.tls.Clone()
+	if secured.ConnectionState().NegotiatedProtocol == "h2" {
+		c.limit()
+	}
+	return secured, nil
+}
+
+// handshake secures c, to which nothing else was written.
+func handshake(ctx context.Context, c net.Conn, config *tls.Config, host string) (*tls.Conn, error) {
+	config = config.Clone()
 	config.ServerName = host
-	ctx, cancelHandshake := context.WithTimeout(ctx, handshakeTimeout)
-	defer cancelHandshake()
-	c := tls.Client(raw, config)
-	if err := c.HandshakeContext(ctx); err != nil {
-		raw.Close()
-		return nil, &dialError{TLS, handshakeText(err), err}
+	ctx, cancel := context.WithTimeout(ctx, handshakeTimeout)
+	defer cancel()
+	secured := tls.Client(c, config)
+	return secured, secured.HandshakeContext(ctx)
+}
+
+// failed adds to the error what is known of the connection that did not come about.
+func (c *conn) failed(err error) error {
+	var d *dialError
+	if errors.As(err, &d) {
+		d.address, d.took = c.address, c.took
 	}
-	return c, nil
+	return err
 }
 
 // bound ends ctx when the Sender is closed.
@@ -100,28 +125,51 @@ func (d *dialer) bound(ctx context.Context) (context.Context, context.CancelFunc
 	return ctx, func() { stop(); cancel() }
 }
 
-func (d *dialer) dialHost(ctx context.Context, host, port string) (net.Conn, error) {
+// reach connects c to address, by the egress proxy if there is one, and returns
+// the host.
+func (d *dialer) reach(ctx context.Context, c *conn, address string) (host string, err error) {
+	host, port, err := net.SplitHostPort(address)
+	if err != nil {
+		return "", failed(Connect, "the address cannot be read", err)
+	}
 	n, err := strconv.ParseUint(port, 10, 16)
 	if err != nil {
-		return nil, &dialError{Connect, "the port cannot be read", err}
+		return "", failed(Connect, "the port cannot be read", err)
 	}
+	if d.proxy != nil {
+		return host, d.reachProxied(ctx, c, host, uint16(n))
+	}
+	return host, d.reachHost(ctx, c, host, uint16(n))
+}
+
+func (d *dialer) reachHost(ctx context.Context, c *conn, host string, port uint16) error {
+	start := time.Now()
 	addrs, err := d.resolve(ctx, host)
+	c.took.DNS = time.Since(start)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	var allowed []netip.AddrPort
 	for _, a := range interleave(addrs) {
-		ap := netip.AddrPortFrom(a, uint16(n))
+		ap := netip.AddrPortFrom(a, port)
 		if d.guard.Check(ap) == nil && len(allowed) < maxAddresses {
 			allowed = append(allowed, ap)
 		}
 	}
 	if len(allowed) == 0 {
-		return nil, &dialError{BlockedAddress, ErrBlocked.Error(), ErrBlocked}
+		return failed(BlockedAddress, ErrBlocked.Error(), ErrBlocked)
 	}
+	c.address = allowed[0].String()
 	ctx, cancel := context.WithTimeout(ctx, connectTimeout)
 	defer cancel()
-	return d.dialAny(ctx, allowed)
+	start = time.Now()
+	raw, at, err := dialAny(ctx, d.connect, allowed)
+	c.took.Connect = time.Since(start)
+	if err != nil {
+		return err
+	}
+	c.Conn, c.address = raw, at.String()
+	return nil
 }
 
 func (d *dialer) resolve(ctx context.Context, host string) ([]netip.Addr, error) {
@@ -146,7 +194,7 @@ func (d *dialer) resolve(ctx context.Context, host string) ([]netip.Addr, error)
 	case errors.As(err, &e) && strings.Contains(e.Err, syscall.EMFILE.Error()):
 		err = syscall.EMFILE // of which a DNSError keeps only the text
 	}
-	return nil, &dialError{DNS, text, err}
+	return nil, failed(DNS, text, err)
 }
 
 // interleave alternates between the families, beginning with that of the first
@@ -177,7 +225,7 @@ func interleave(addrs []netip.Addr) []netip.Addr {
 // dialAny returns the first connection that comes about. It begins with the
 // first address, and goes on to the next after 300 ms, or at once when one has
 // failed ("happy eyeballs", RFC 8305). The error is that of the first address.
-func (d *dialer) dialAny(ctx context.Context, addrs []netip.AddrPort) (net.Conn, error) {
+func dialAny(ctx context.Context, connect func(ctx context.Context, network, address string) (net.Conn, error), addrs []netip.AddrPort) (net.Conn, netip.AddrPort, error) {
 	type result struct {
 		i    int
 		conn net.Conn
@@ -199,7 +247,7 @@ func (d *dialer) dialAny(ctx context.Context, addrs []netip.AddrPort) (net.Conn,
 			i := started
 			started++
 			go func() {
-				c, err := d.connect(ctx, "tcp", addrs[i].String())
+				c, err := connect(ctx, "tcp", addrs[i].String())
 				results <- result{i, c, err}
 			}()
 			next.Reset(nextAddressAfter)
@@ -215,13 +263,13 @@ func (d *dialer) dialAny(ctx context.Context, addrs []netip.AddrPort) (net.Conn,
 						}
 					}()
 				}
-				return r.conn, nil
+				return r.conn, addrs[r.i], nil
 			}
 			if firstErr == nil || r.i == 0 {
 				firstErr = r.err
 			}
 			if ended == len(addrs) {
-				return nil, connectError(firstErr)
+				return nil, netip.AddrPort{}, connectError(firstErr)
 			}
 			next.Reset(0)
 		}
@@ -232,17 +280,17 @@ func connectError(err error) error {
 	var timeout interface{ Timeout() bool }
 	switch {
 	case errors.Is(err, ErrBlocked):
-		return &dialError{BlockedAddress, ErrBlocked.Error(), err}
+		return failed(BlockedAddress, ErrBlocked.Error(), err)
 	case errors.Is(err, syscall.ECONNREFUSED):
-		return &dialError{Connect, "connection refused", err}
+		return failed(Connect, "connection refused", err)
 	case errors.Is(err, syscall.ECONNRESET):
-		return &dialError{Reset, "the connection was reset before an answer came", err}
+		return failed(Reset, "the connection was reset before an answer came", err)
 	case errors.As(err, &timeout) && timeout.Timeout():
-		return &dialError{Timeout, "no connection came about in time", err}
+		return failed(Timeout, "no connection came about in time", err)
 	case errors.Is(err, syscall.ENETUNREACH), errors.Is(err, syscall.EHOSTUNREACH):
-		return &dialError{Connect, "the address cannot be reached", err}
+		return failed(Connect, "the address cannot be reached", err)
 	}
-	return &dialError{Connect, "no connection came about", err}
+	return failed(Connect, "no connection came about", err)
 }
 
 // handshakeText says what was wrong with the handshake, without quoting what
@@ -253,7 +301,7 @@ func handshakeText(err error) string {
 		host      x509.HostnameError
 		authority x509.UnknownAuthorityError
 		record    tls.RecordHeaderError
-		alert     tls.AlertError
+		alert     *net.OpError
 	)
 	switch {
 	case errors.As(err, &expired) && expired.Reason == x509.Expired:
@@ -266,10 +314,16 @@ func handshakeText(err error) string {
 		return "the certificate is not valid"
 	case errors.As(err, &record):
 		return "what answered does not speak TLS"
-	case errors.As(err, &alert):
-		return "the TLS handshake was refused: " + alert.Error()
+	case refusedByAlert(err, &alert):
+		return "the TLS handshake was refused: " + alert.Err.Error()
 	case errors.Is(err, context.DeadlineExceeded):
 		return fmt.Sprintf("the TLS handshake did not end within %v", handshakeTimeout)
 	}
 	return "the TLS handshake failed"
+}
+
+// refusedByAlert reports whether the other side ended TLS with an alert, which
+// crypto/tls names in words of its own.
+func refusedByAlert(err error, alert **net.OpError) bool {
+	return errors.As(err, alert) && (*alert).Op == "remote error"
 }

@@ -37,6 +37,7 @@ type Endpoint struct {
 	Workspace   string        // "": org-wide
 	Secrets     []Secret      // newest first; the first has no end
 	Headers     []Header      // sent with each request, as CheckHeaders returns them
+	Credentials *Credentials  // nil: none; nobody changes them
 	Timeout     time.Duration // of an attempt, everything included
 	Retry       Policy
 	Concurrency int

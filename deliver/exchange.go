@@ -6,9 +6,7 @@ import (
 	"errors"
 	"io"
 	"net/http"
-	"net/http/httptrace"
 	"strconv"
-	"sync/atomic"
 	"time"
 
 	"github.com/grapnel-hooks/grapnel/deliver/sign"
@@ -32,7 +30,7 @@ type exchange struct {
 	parent <-chan struct{} // Done of the context that ctx derives from
 	timer  *time.Timer     // cancels ctx with errDeadline
 	fired  bool            // the timer has run, or is about to
-	idle   atomic.Bool     // the connection was put back
+	trace                  // of the connection
 
 	req    *http.Request
 	body   bytes.Reader
@@ -68,11 +66,6 @@ func newExchange(ctx context.Context, userAgent string) *exchange {
 	e.ctx, e.cancel = context.WithCancelCause(ctx)
 	e.timer = time.AfterFunc(time.Hour, func() { e.cancel(errDeadline) })
 	e.timer.Stop()
-	trace := &httptrace.ClientTrace{PutIdleConn: func(err error) {
-		if err == nil {
-			e.idle.Store(true)
-		}
-	}}
 	e.values[valueUserAgent][0] = userAgent
 	e.req = (&http.Request{
 		Method: http.MethodPost,
@@ -83,7 +76,7 @@ func newExchange(ctx context.Context, userAgent string) *exchange {
 		// leave in one write.
 		Body:   io.NopCloser(&e.body),
 		Header: make(http.Header, 8),
-	}).WithContext(httptrace.WithClientTrace(e.ctx, trace))
+	}).WithContext(e.trace.context(e.ctx))
 	return e
 }
 
@@ -167,7 +160,6 @@ func (e *exchange) prepare(t *Target, p *Payload, k Key, attempt int, now time.T
 	e.req.URL = t.url
 	e.req.ContentLength = int64(len(body))
 	e.body.Reset(body)
-	e.idle.Store(false)
 	return nil
 }
 

@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/netip"
 	"slices"
+	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -28,6 +29,10 @@ type GuardOptions struct {
 	Allow     []netip.Prefix
 	AllowHTTP bool     // also port 80
 	Ports     []uint16 // beside 443, 8080 and 8443
+	// NAT64 are the prefixes by which this network reaches IPv4 addresses from IPv6
+	// ones (RFC 6052): of /32, /40, /48, /56, /64 or /96. An address in one of them is
+	// as good as the IPv4 address in it. Others are ignored.
+	NAT64 []netip.Prefix
 	// Listening is where this process itself listens. It never calls itself, not
 	// even in a network that is allowed. An unspecified address means all of this machine.
 	Listening []netip.AddrPort
@@ -48,6 +53,7 @@ const localFor = time.Minute
 type Guard struct {
 	allow     []netip.Prefix
 	ports     []uint16
+	nat64     []netip.Prefix
 	listening []netip.AddrPort
 	askLocal  func() []netip.Addr
 
@@ -63,6 +69,11 @@ func NewGuard(o GuardOptions) *Guard {
 	g := &Guard{allow: slices.Clone(o.Allow), ports: slices.Concat(usualPorts, o.Ports), listening: slices.Clone(o.Listening), askLocal: o.Local}
 	if o.AllowHTTP {
 		g.ports = append(g.ports, 80)
+	}
+	for _, p := range o.NAT64 {
+		if CheckNAT64(p) == nil {
+			g.nat64 = append(g.nat64, p.Masked())
+		}
 	}
 	for i, p := range g.allow {
 		if p.Addr().Is4In6() && p.Bits() >= 96 {
@@ -99,7 +110,7 @@ func (g *Guard) Check(ap netip.AddrPort) error {
 	if !a.IsValid() || a.Zone() != "" || ap.Port() == 0 { // Unmap would drop the zone
 		return ErrBlocked
 	}
-	a = a.Unmap()
+	a = g.behind(a.Unmap())
 	if slices.Contains(never[:], a) || g.isOwn(a, ap.Port()) {
 		return ErrBlocked
 	}
@@ -110,6 +121,53 @@ func (g *Guard) Check(ap netip.AddrPort) error {
 		return ErrBlocked
 	}
 	return nil
+}
+
+// checkUnresolved is [Guard.Check] for a host that somebody else resolves: of a name
+// it knows the port only, which may be any if there are allowed networks.
+func (g *Guard) checkUnresolved(host string, port uint16) error {
+	if host == "localhost" || strings.HasSuffix(host, ".localhost") {
+		host = "127.0.0.1"
+	}
+	if a, err := netip.ParseAddr(host); err == nil {
+		return g.Check(netip.AddrPortFrom(a, port))
+	}
+	if g.allowsPort(port) || g != nil && len(g.allow) > 0 {
+		return nil
+	}
+	return ErrBlocked
+}
+
+// CheckNAT64 reports why p is no prefix of NAT64, or nil (RFC 6052, section 2.2).
+func CheckNAT64(p netip.Prefix) error {
+	switch {
+	case !p.IsValid() || !p.Addr().Is6() || p.Addr().Is4In6():
+	case p.Bits() == 32, p.Bits() == 40, p.Bits() == 48, p.Bits() == 56, p.Bits() == 64, p.Bits() == 96:
+		return nil
+	}
+	return errors.New("want an IPv6 prefix of 32, 40, 48, 56, 64 or 96 bits, such as 64:ff9b::/96")
+}
+
+// behind is the IPv4 address that NAT64 makes of a, or a itself.
+func (g *Guard) behind(a netip.Addr) netip.Addr {
+	if g == nil {
+		return a
+	}
+	for _, p := range g.nat64 {
+		if !p.Contains(a) {
+			continue
+		}
+		b, v4 := a.As16(), [4]byte{}
+		for i := range v4 {
+			at := p.Bits()/8 + i
+			if p.Bits() < 96 && at >= 8 {
+				at++ // the bits 64 to 71 are left out
+			}
+			v4[i] = b[at]
+		}
+		return netip.AddrFrom4(v4)
+	}
+	return a
 }
 
 // checkEmbedded refuses an address, in an allowed network, behind which there

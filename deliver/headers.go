@@ -2,11 +2,8 @@ package deliver
 
 import (
 	"cmp"
-	"crypto/subtle"
 	"errors"
 	"fmt"
-	"io"
-	"log/slog"
 	"net/http"
 	"net/url"
 	"slices"
@@ -27,52 +24,11 @@ type Header struct {
 	Value HeaderValue
 }
 
-// HeaderValue is the value of a [Header]. However it is printed, logged or
-// marshalled, it shows as [redacted]; only [HeaderValue.Reveal] tells it. The
-// zero HeaderValue is none, which is not the empty one.
-type HeaderValue struct {
-	text func() string // a function, so that no printer finds what lies behind
-}
-
-const redacted = "[redacted]"
+// HeaderValue is the value of a [Header].
+type HeaderValue = Hidden
 
 // NewHeaderValue hides text.
-func NewHeaderValue(text string) HeaderValue { return HeaderValue{func() string { return text }} }
-
-// Reveal is the value itself, for the request and the store.
-func (v HeaderValue) Reveal() string {
-	if v.text == nil {
-		return ""
-	}
-	return v.text()
-}
-
-// IsZero reports whether there is no value.
-func (v HeaderValue) IsZero() bool { return v.text == nil }
-
-// Equal reports whether both are the same.
-func (v HeaderValue) Equal(w HeaderValue) bool {
-	return v.IsZero() == w.IsZero() && subtle.ConstantTimeCompare([]byte(v.Reveal()), []byte(w.Reveal())) == 1
-}
-
-// String implements fmt.Stringer.
-func (HeaderValue) String() string { return redacted }
-
-// GoString implements fmt.GoStringer.
-func (HeaderValue) GoString() string { return redacted }
-
-// Format implements fmt.Formatter, for the verbs that String and GoString do
-// not serve.
-func (HeaderValue) Format(f fmt.State, _ rune) { io.WriteString(f, redacted) }
-
-// MarshalJSON implements json.Marshaler.
-func (HeaderValue) MarshalJSON() ([]byte, error) { return []byte(`"` + redacted + `"`), nil }
-
-// MarshalText implements encoding.TextMarshaler.
-func (HeaderValue) MarshalText() ([]byte, error) { return []byte(redacted), nil }
-
-// LogValue implements slog.LogValuer.
-func (HeaderValue) LogValue() slog.Value { return slog.StringValue(redacted) }
+func NewHeaderValue(text string) HeaderValue { return NewHidden(text) }
 
 // HeaderError says which header cannot be used, and what would be right. It
 // never holds a value; Name is empty if it could be one.

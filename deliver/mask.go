@@ -19,23 +19,17 @@ const minMasked = 6
 
 var mask = []byte(redacted)
 
-// masked are the texts that are not kept, the longest first: values of headers and
-// the given secrets. Each is there as it is, as a JSON string has it,
-// and without the scheme before it ("Bearer ").
-func masked(headers []Header, secrets []Secret) (texts [][]byte) {
+// masked are the texts that are not kept, the longest first: values of headers,
+// secrets. Each is there as it is, as a JSON string has it, and without the scheme
+// before it ("Bearer ").
+func masked(values []string) (texts [][]byte) {
 	add := func(s string) {
 		if len(s) >= minMasked && !slices.ContainsFunc(texts, func(t []byte) bool { return string(t) == s }) {
 			texts = append(texts, []byte(s))
 		}
 	}
-	values := make([]string, 0, len(headers)+len(secrets))
-	for _, h := range headers {
-		values = append(values, strings.TrimSpace(h.Value.Reveal()))
-	}
-	for _, s := range secrets {
-		values = append(values, s.Reveal())
-	}
 	for _, value := range values {
+		value = strings.TrimSpace(value)
 		_, credentials, _ := strings.Cut(value, " ")
 		for _, s := range []string{value, credentials} {
 			add(s)
@@ -43,6 +37,11 @@ func masked(headers []Header, secrets []Secret) (texts [][]byte) {
 			add(quoted(s, false))
 		}
 	}
+	return longestFirst(texts)
+}
+
+// longestFirst sorts texts: one may be a part of another.
+func longestFirst(texts [][]byte) [][]byte {
 	slices.SortStableFunc(texts, func(a, b []byte) int { return cmp.Compare(len(b), len(a)) })
 	return texts
 }

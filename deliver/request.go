@@ -31,6 +31,9 @@ func (t *Target) Request(p *Payload, k Key, attempt int, now time.Time, userAgen
 	for _, h := range t.headers {
 		secret = append(secret, h.name)
 	}
+	if t.needsToken() {
+		r.Header[headerAuthorization] = []string{redacted} // which is fetched when it is sent
+	}
 	for _, name := range secret {
 		if r.Header[name] != nil {
 			r.Header[name] = []string{redacted}

@@ -2,13 +2,13 @@ package deliver
 
 import (
 	"context"
-	"crypto/tls"
 	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
+	"net/url"
 	"slices"
 	"strings"
 	"sync"
@@ -53,44 +53,45 @@ type SenderOptions struct {
 	RootCAs *x509.CertPool
 	// Resolver looks up names; nil means the machine's resolver.
 	Resolver Resolver
+	// Proxy is the egress proxy by which every receiver is reached, http or https,
+	// with user and password if it wants them; nil: none. See CheckProxy.
+	Proxy *url.URL
 	// Dial connects to an IP address and port; nil means TCP. It is for
 	// networks in memory. The guard is asked before it.
 	Dial func(ctx context.Context, network, address string) (net.Conn, error)
 }
 
-// Sender makes attempts: one signed, guarded HTTP/1.1 request each. It is safe
-// for concurrent use, and keeps connections to be used again.
+// Sender makes attempts: one signed, guarded request each, by HTTP/2 where the
+// receiver speaks it over TLS, else by HTTP/1.1. It is safe for concurrent use, and
+// keeps connections to be used again.
 //
 // An attempt is at most one request on the wire: redirects are not followed
 // and nothing is sent again by the transport, not even when a kept connection
-// turns out to be dead. That attempt ends as [Reset] and counts, since in
+// turns out to be dead, or when a receiver that closes one by HTTP/2 says that it
+// has not looked at the request. That attempt ends as [Reset] and counts, since in
 // general it cannot be told whether the receiver acted on the request; it is
 // made rare by closing idle connections before the receiver does.
 //
 // Proxies in the environment are ignored, since the guard would see only the
 // proxy's address. Compression is neither asked for nor undone.
 type Sender struct {
-	transport *http.Transport
-	userAgent string
-	allowHTTP bool
-	exchanges chan *exchange
-	stop      context.CancelFunc
+	transports *transports
+	tokens     *tokens
+	userAgent  string
+	allowHTTP  bool
+	exchanges  chan *exchange
+	stop       context.CancelFunc
 }
 
 // NewSender makes a Sender. Close it after its last Send has returned.
 func NewSender(o SenderOptions) *Sender {
 	stopped, stop := context.WithCancel(context.Background())
-	d := &dialer{
+	d := dialer{
 		guard:    o.Guard,
 		resolver: o.Resolver,
 		connect:  o.Dial,
 		stopped:  stopped,
-		tls: &tls.Config{
-			MinVersion:         tls.VersionTLS12,
-			RootCAs:            o.RootCAs,
-			NextProtos:         []string{"http/1.1"},
-			ClientSessionCache: tls.NewLRUClientSessionCache(tlsSessions),
-		},
+		tls:      clientTLS(o.RootCAs),
 	}
 	if d.resolver == nil {
 		d.resolver = net.DefaultResolver
@@ -98,39 +99,29 @@ func NewSender(o SenderOptions) *Sender {
 	if d.connect == nil {
 		d.connect = guarded(o.Guard)
 	}
-	protocols := new(http.Protocols)
-	protocols.SetHTTP1(true)
+	if o.Proxy != nil {
+		d.proxy = newEgressProxy(o)
+	}
 	if o.MaxIdleConns <= 0 {
 		o.MaxIdleConns = defaultIdleConns
 	}
-	return &Sender{
-		transport: &http.Transport{
-			DialContext:            d.dial,
-			DialTLSContext:         d.dialTLS,
-			Protocols:              protocols,
-			DisableCompression:     true,
-			MaxIdleConns:           o.MaxIdleConns,
-			MaxIdleConnsPerHost:    idlePerHost,
-			IdleConnTimeout:        idleTimeout,
-			MaxResponseHeaderBytes: maxResponseHeader,
-			// A usual request leaves in one write, a usual answer comes in one
-			// read; what is larger takes a few. Thousands of endpoints that hang
-			// hold a pair of these each.
-			WriteBufferSize: 2 << 10,
-			ReadBufferSize:  1 << 10,
-		},
-		userAgent: o.UserAgent,
-		allowHTTP: o.AllowHTTP,
-		exchanges: make(chan *exchange, idleExchanges),
-		stop:      stop,
+	s := &Sender{
+		transports: newTransports(d, o.MaxIdleConns),
+		userAgent:  o.UserAgent,
+		allowHTTP:  o.AllowHTTP,
+		exchanges:  make(chan *exchange, idleExchanges),
+		stop:       stop,
 	}
+	s.tokens = newTokens(stopped, s.transports.open, o.UserAgent, o.AllowHTTP)
+	return s
 }
 
 // Close ends the dials that outlived their attempts, and closes idle
 // connections.
 func (s *Sender) Close() {
 	s.stop()
-	s.transport.CloseIdleConnections()
+	s.tokens.wait()
+	s.transports.close()
 	for {
 		select {
 		case e := <-s.exchanges:
@@ -153,21 +144,21 @@ func (s *Sender) Send(ctx context.Context, t *Target, p *Payload, k Key, attempt
 	}
 	start := time.Now()
 	e := s.exchange(ctx)
-	if err := e.prepare(t, p, k, attempt, now); err != nil {
-		e.cancel(context.Canceled)
-		return Outcome{Class: Ours, Error: panicked + ": " + err.Error()}
-	}
 	e.within(t.timeout)
 	var o Outcome
-	res, err := s.transport.RoundTrip(e.req)
+	res, t, err := s.roundTrip(e, t, p, k, attempt, now)
+	e.trace.report(&o, err)
 	if err != nil {
-		o.Class, o.Error = failure(ctx, e, t, err)
+		o.Class, o.RetryAfter, o.Error = failure(ctx, e, t, err)
 	} else {
 		o.Class = classOf(res.StatusCode)
 		o.Status = res.StatusCode
 		o.Header = keptHeader(res.Header, t)
 		if o.Status == http.StatusTooManyRequests || o.Status == http.StatusServiceUnavailable {
 			o.RetryAfter = retryAfter(res.Header.Get("Retry-After"), now)
+		}
+		if o.Status == http.StatusUnauthorized && t.token != "" {
+			s.tokens.refused(t)
 		}
 		if res.Body != http.NoBody {
 			if left := t.timeout - time.Since(start); left > bodyTimeout {
@@ -185,6 +176,32 @@ func (s *Sender) Send(ctx context.Context, t *Target, p *Payload, k Key, attempt
 	}
 	o.Duration = time.Since(start)
 	return o
+}
+
+// roundTrip makes the request. It returns the target as it was used, with the
+// token that was fetched for it, if it needs one.
+func (s *Sender) roundTrip(e *exchange, t *Target, p *Payload, k Key, attempt int, now time.Time) (*http.Response, *Target, error) {
+	e.trace.reset()
+	transport := s.transports.open
+	if t.credentials != nil {
+		var err error
+		if t.needsToken() {
+			e.stage.Store(stageToken)
+			bearer, err := s.tokens.with(e.ctx, t)
+			if err != nil {
+				return nil, t, err
+			}
+			t = bearer
+		}
+		if transport, err = s.transports.of(t); err != nil {
+			return nil, t, failed(TLS, err.Error(), err)
+		}
+	}
+	if err := e.prepare(t, p, k, attempt, now); err != nil {
+		return nil, t, failed(Ours, panicked+": "+err.Error(), err)
+	}
+	res, err := transport.RoundTrip(e.req)
+	return res, t, err
 }
 
 // exchange takes one that was used before under the same context, or makes one.
@@ -260,21 +277,55 @@ func readBody(res *http.Response, t *Target) (kept []byte, truncated bool) {
 
 // failure sorts the error of a request that got no answer, and words it for
 // people: without addresses, secrets, or what the other side sent.
-func failure(ctx context.Context, e *exchange, t *Target, err error) (Class, string) {
-	var d *dialError
+func failure(ctx context.Context, e *exchange, t *Target, err error) (Class, time.Duration, string) {
+	var (
+		d     *dialError
+		token *tokenError
+		alert *net.OpError
+	)
 	switch {
 	case context.Cause(e.ctx) == errDeadline:
-		return Timeout, fmt.Sprintf("no answer within %v", t.timeout)
+		class, text := late(e.stage.Load(), t.timeout)
+		return class, 0, text
 	case ctx.Err() != nil:
-		return Ours, "stopped before an answer came"
+		return Ours, 0, "stopped before an answer came"
 	case exhausted(err):
-		return Ours, "this machine is out of sockets or memory"
+		return Ours, 0, "this machine is out of sockets or memory"
+	case errors.As(err, &token):
+		return token.class, token.retryAfter, token.text
 	case errors.As(err, &d):
-		return d.class, d.text
+		return d.class, 0, d.text
+	case refusedByAlert(err, &alert):
+		return TLS, 0, "the TLS connection was refused: " + alert.Err.Error()
+	}
+	class, text := broken(err)
+	return class, 0, text
+}
+
+// late is the outcome of a deadline that passed at that stage.
+func late(stage int32, timeout time.Duration) (Class, string) {
+	switch stage {
+	case stageProxy:
+		return Ours, fmt.Sprintf("the egress proxy was not reached within %v", timeout)
+	case stageToken:
+		return Timeout, fmt.Sprintf("the token server did not answer within %v", timeout)
+	case stageDial:
+		return Timeout, fmt.Sprintf("no connection within %v", timeout)
+	}
+	return Timeout, fmt.Sprintf("no answer within %v", timeout)
+}
+
+// broken is the outcome of an error that came after the connection.
+func broken(err error) (Class, string) {
+	switch {
 	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
 		return Reset, "the connection was closed before an answer came"
 	case errors.Is(err, syscall.ECONNRESET), errors.Is(err, syscall.EPIPE):
 		return Reset, "the connection was reset before an answer came"
+	case errors.Is(err, errFlood):
+		return Reset, "the receiver sends more than its answers"
+	case strings.HasPrefix(err.Error(), "http2: Transport: cannot retry"):
+		return Reset, "the receiver closed the connection, or refused the request, before it took it"
 	}
 	return Reset, "what came was not an HTTP response within its limits"
 }

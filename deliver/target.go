@@ -1,6 +1,7 @@
 package deliver
 
 import (
+	"crypto/sha256"
 	"fmt"
 	"net/url"
 	"slices"
@@ -22,6 +23,13 @@ type Target struct {
 	headers []targetHeader
 	masked  [][]byte // what is not kept of an answer
 	timeout time.Duration
+	// credentials are the endpoint's, nil if it has none; those of the types basic
+	// and bearer are among the headers.
+	credentials *Credentials
+	id          string            // the endpoint's; with credentials only, as what follows
+	auth        [sha256.Size]byte // of credentials.Auth
+	identity    [sha256.Size]byte // of credentials.TLS
+	token       string            // that was fetched
 }
 
 // targetHeader is a header of the endpoint's own, in the form that http.Header
@@ -91,7 +99,21 @@ func (fs *Formats) Target(e Endpoint) (*Target, error) {
 			t.headers = append(t.headers, targetHeader{h.Name, []string{h.Value.Reveal()}})
 		}
 	}
-	t.masked = masked(headers, silent)
+	hidden := make([]string, 0, len(headers)+len(silent))
+	for _, h := range headers {
+		hidden = append(hidden, h.Value.Reveal())
+	}
+	for _, s := range silent {
+		hidden = append(hidden, s.Reveal())
+	}
+	if e.Credentials != nil && !e.Credentials.IsZero() {
+		if err := e.Credentials.CheckTogether(e.URL, headers); err != nil {
+			return nil, fmt.Errorf("endpoint %s: %w", e.ID, err)
+		}
+		t.credentials, t.id = e.Credentials, e.ID
+		hidden = append(hidden, t.authorize()...)
+	}
+	t.masked = masked(hidden)
 	return t, nil
 }
 

@@ -150,7 +150,7 @@ func Hostiles(tb testing.TB, ca *Authority) []Hostile {
 		{Name: "TLS 1.2", HTTPS: true, Class: deliver.OK, Status: 204, Serve: speaksTLS(&tls.Config{
 			Certificates: []tls.Certificate{good}, MaxVersion: tls.VersionTLS12})},
 		{Name: "TLS 1.3", HTTPS: true, Class: deliver.OK, Status: 204, Serve: speaksTLS(&tls.Config{
-			Certificates: []tls.Certificate{good}, NextProtos: []string{"h2", "http/1.1"}})},
+			Certificates: []tls.Certificate{good}, NextProtos: []string{"http/1.1"}})},
 	}
 }
 
