@@ -147,6 +147,24 @@ func (t *txn) commit(o *orgState, p fanout.Plan, known []earlier) ([]fanout.Writ
 	if err != nil {
 		return nil, err
 	}
+	written, err := t.enter(o, p, known, removed, func(last, fresh, duplicates int64) error {
+		if p.Change != cursor.Same {
+			return t.moveAnew(o, p, last, fresh, duplicates)
+		}
+		return t.move(o, p, last, fresh, duplicates)
+	})
+	if err != nil {
+		return nil, err
+	}
+	if err := t.exceptions(o, p); err != nil {
+		return nil, err
+	}
+	return written, t.park(o)
+}
+
+// enter writes events and deliveries. In between, move notes for the org which
+// event is its last, and how many are new and how many duplicates.
+func (t *txn) enter(o *orgState, p fanout.Plan, known []earlier, removed map[int64]bool, move func(last, fresh, duplicates int64) error) ([]fanout.Written, error) {
 	written := make([]fanout.Written, len(p.Events))
 	last, fresh, duplicates := t.chain(o), int64(0), int64(p.Duplicates)
 	prevs := make([]int64, len(p.Events))
@@ -177,7 +195,7 @@ func (t *txn) commit(o *orgState, p fanout.Plan, known []earlier) ([]fanout.Writ
 			duplicates++
 		}
 	}
-	if err := t.move(o, p, last, fresh, duplicates); err != nil {
+	if err := move(last, fresh, duplicates); err != nil {
 		return nil, err
 	}
 	if fresh > 0 {
@@ -201,9 +219,6 @@ func (t *txn) commit(o *orgState, p fanout.Plan, known []earlier) ([]fanout.Writ
 	}
 	if err := t.insertDeliveries(o, p, known, removed, written); err != nil {
 		return nil, fmt.Errorf("insert deliveries: %w", err)
-	}
-	if err := t.exceptions(o, p); err != nil {
-		return nil, err
 	}
 	return written, nil
 }
@@ -230,10 +245,22 @@ func (t *txn) move(o *orgState, p fanout.Plan, last, fresh, duplicates int64) er
 	if n == 0 {
 		return t.refused(o, p)
 	}
-	if p.Change != cursor.Same {
-		_, err = t.c.exec("UPDATE cursors SET complete_incarnation=?, complete=? WHERE org=?", int64(to.Incarnation), int64(p.Began), o.row)
+	return nil
+}
+
+// moveAnew is move into another incarnation.
+func (t *txn) moveAnew(o *orgState, p fanout.Plan, last, fresh, duplicates int64) error {
+	far, err := t.place(o)
+	if err != nil {
+		return err
 	}
-	return err
+	if err := t.move(o, p, last, fresh, duplicates); err != nil {
+		return err
+	}
+	if _, err := t.c.exec("UPDATE cursors SET complete_incarnation=?, complete=? WHERE org=?", int64(p.To.Incarnation), int64(p.Began), o.row); err != nil {
+		return err
+	}
+	return t.anew(o, p, far)
 }
 
 // reaches is where the furthest place has to be for the plan: what is read again

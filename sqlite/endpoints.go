@@ -240,13 +240,8 @@ func (s *Store) AddEndpoint(ctx context.Context, e deliver.Endpoint, start Start
 		if err := t.addSecrets(o, &e); err != nil {
 			return err
 		}
-		if start.After != nil {
-			at = place{incarnation: max(at.incarnation, 1), seq: int64(*start.After)}
-		}
-		if e.Enabled() {
-			if err := t.subscribe(o, &e, at); err != nil {
-				return err
-			}
+		if err := t.begin(o, &e, at, start); err != nil {
+			return err
 		}
 		t.changed(o, e)
 		t.made = e
@@ -475,6 +470,9 @@ func (s *Store) RemoveEndpoint(ctx context.Context, org, id string) error {
 			return err
 		}
 		if err := t.unsubscribe(o, e.Row); err != nil {
+			return err
+		}
+		if err := t.dropCatchup(e.Row); err != nil {
 			return err
 		}
 		if _, err := t.c.exec("UPDATE endpoints SET removed_at=?1, headers=NULL, updated_at=?1 WHERE id=?2", toMillis(t.now), e.Row); err != nil {

@@ -66,9 +66,12 @@ type Options struct {
 	// instead, the first to seal.
 	KeyFile string
 	Keys    []seal.Key
+	// ParkAfter is how many deliveries of one endpoint may be pending; the commit
+	// that goes over it makes the endpoint catch up from there. 0: any number.
+	ParkAfter int64
 	// Failpoint is called with the name of each durable step just before or
 	// after it: commit.before, commit.after, record.before, record.after,
-	// retention.step, seal.step, sweep.step, replay.step, migrate.step,
+	// retention.step, seal.step, sweep.step, replay.step, catchup.step, catchup.open, migrate.step,
 	// keyring.written, keyring.dropped, reseal.step. Nil in production.
 	Failpoint func(name string)
 
@@ -141,6 +144,7 @@ type Store struct {
 	endpoints map[int64]*deliver.Endpoint // not the removed ones
 	removed   map[int64]int64             // endpoints that are removed, to the row of their org
 	ids       map[string]int64            // ep_… to row
+	catchups  map[int64]catchup           // of endpoints that are behind
 	tokens    map[[sha256.Size]byte]*tokenState
 	tokenIDs  map[string]*tokenState // the same, by tok_…
 	tokensOf  map[int64]int          // how many of them an org has, by row; 0: operators
@@ -257,6 +261,9 @@ func (s *Store) load() error {
 	}
 	if err := s.loadOutbox(); err != nil {
 		return fmt.Errorf("load operational events: %w", err)
+	}
+	if err := s.loadCatchups(); err != nil {
+		return fmt.Errorf("load endpoints that are behind: %w", err)
 	}
 	if err := s.loadEventTypes(); err != nil {
 		return fmt.Errorf("load event types: %w", err)

@@ -15,7 +15,7 @@ import (
 // one that is fanned out.
 type Start struct {
 	// After is the sequence, in the present incarnation, after which it gets
-	// events. What lies at or before the org's position is not read again for its sake.
+	// events. When the org was read further, it begins as a [fanout.Backfill].
 	After *stream.Seq
 }
 
@@ -61,8 +61,14 @@ func (t *txn) unsubscribe(o *orgState, endpoint int64) error {
 	return t.bump(o)
 }
 
-// resubscribe closes the open span, if there is one, and opens another.
+// resubscribe closes the open span, if there is one, and opens another. An
+// endpoint that is behind stays so: it gets the other one at its place.
 func (t *txn) resubscribe(o *orgState, e *deliver.Endpoint) error {
+	if c, ok, err := t.catchup(e.Row); err != nil {
+		return err
+	} else if ok {
+		return t.regrow(o, e, &c)
+	}
 	r := make(row, 2)
 	found, err := t.c.one(r, "SELECT incarnation, from_seq FROM subscriptions WHERE org=? AND endpoint=? AND until_seq IS NULL", o.row, e.Row)
 	if err != nil {

@@ -9,6 +9,7 @@ import (
 	"github.com/grapnel-hooks/grapnel/deliver"
 	"github.com/grapnel-hooks/grapnel/fanout"
 	"github.com/grapnel-hooks/grapnel/fanout/fanouttest"
+	"github.com/grapnel-hooks/grapnel/stream"
 	"go.uber.org/goleak"
 )
 
@@ -29,6 +30,12 @@ func (s suiteStore) AddOrg(ctx context.Context, o fanout.Org) error {
 func (s suiteStore) AddEndpoint(ctx context.Context, e deliver.Endpoint) (deliver.Endpoint, error) {
 	return s.Store.AddEndpoint(ctx, e, Start{})
 }
+
+func (s suiteStore) AddEndpointFrom(ctx context.Context, e deliver.Endpoint, after stream.Seq) (deliver.Endpoint, error) {
+	return s.Store.AddEndpoint(ctx, e, Start{After: &after})
+}
+
+func (s suiteStore) SetParkAfter(n int64) { s.o.ParkAfter = n }
 
 func (s suiteStore) Audit(ctx context.Context, org string, f func(fanout.Audited) error) error {
 	a, err := s.Store.Audit(ctx, org)

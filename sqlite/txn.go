@@ -31,6 +31,9 @@ type txn struct {
 	// is a bound.
 	announced map[int64]int64
 
+	// Of the operations before the present one, by endpoint.
+	earlier map[int64]change
+
 	// Of the present operation.
 	caller Caller
 	made   any // what it made, for the answer to repeat (see Once)
@@ -110,7 +113,7 @@ func (t *txn) operation(o *op) error {
 		return fmt.Errorf("savepoint: %w", err)
 	}
 	next, after, rows, counts := t.next, len(t.after), t.rows, t.counts
-	t.counts = make(map[int64]change)
+	t.earlier, t.counts = counts, make(map[int64]change)
 	t.caller, t.made = o.caller, nil
 	err := o.run(t)
 	if err == nil {

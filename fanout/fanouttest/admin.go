@@ -34,6 +34,7 @@ func (b *Books) AddOrg(ctx context.Context, o fanout.Org) error {
 		version:    1,
 		ids:        make(map[stream.ID]*event),
 		exceptions: make(map[place]fanout.Exception),
+		behind:     make(map[int64]*catchup),
 	}
 	return nil
 }
@@ -74,6 +75,15 @@ func (b *Books) pause(name string, paused bool) error {
 // AddEndpoint adds an endpoint that gets events after the org's position, with
 // defaults for what it leaves out.
 func (b *Books) AddEndpoint(ctx context.Context, ep deliver.Endpoint) (deliver.Endpoint, error) {
+	return b.addEndpoint(ep, nil)
+}
+
+// AddEndpointFrom adds an endpoint that gets what comes after a sequence.
+func (b *Books) AddEndpointFrom(ctx context.Context, ep deliver.Endpoint, after stream.Seq) (deliver.Endpoint, error) {
+	return b.addEndpoint(ep, &after)
+}
+
+func (b *Books) addEndpoint(ep deliver.Endpoint, after *stream.Seq) (deliver.Endpoint, error) {
 	o, err := b.org(callAdmin, ep.Org)
 	if err != nil {
 		return ep, err
@@ -92,8 +102,15 @@ func (b *Books) AddEndpoint(ctx context.Context, ep deliver.Endpoint) (deliver.E
 	}
 	e := &endpoint{Endpoint: ep}
 	b.disk.endpoints = append(b.disk.endpoints, e)
-	if ep.Enabled() {
+	switch {
+	case after != nil && *after < o.far.Seq:
+		o.fallBehind(e, *after, fanout.Backfill, b.now())
+	case ep.Enabled():
 		o.open(e)
+		if after != nil {
+			s := &o.spans[len(o.spans)-1]
+			s.Incarnation, s.From = max(s.Incarnation, 1), *after
+		}
 	}
 	b.end()
 	b.tell(ep)
@@ -143,7 +160,11 @@ func (b *Books) EnableEndpoint(ctx context.Context, name, id string) (deliver.En
 	return b.change(name, id, func(o *org, e *endpoint) {
 		if !e.Enabled() {
 			e.DisabledReason = ""
-			o.open(e)
+			if c := o.behind[e.Row]; c != nil {
+				o.grow(c, e)
+			} else {
+				o.open(e)
+			}
 		}
 	})
 }
@@ -154,6 +175,7 @@ func (b *Books) RemoveEndpoint(ctx context.Context, name, id string) error {
 		if e.Enabled() {
 			o.end(e.Row)
 		}
+		delete(o.behind, e.Row)
 		e.removed, e.DisabledReason = true, "removed"
 		for _, ev := range b.disk.events {
 			if d := ev.find(e.Row); d != nil && d.state == deliver.Pending {

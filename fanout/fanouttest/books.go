@@ -48,6 +48,9 @@ type Broken struct {
 	SkipInSilence  bool // the cursor moves on over what was never read, and nothing is recorded
 	ForgetFurthest bool // once it is moved back, nobody knows how far the stream was read
 	ForgetPayloads bool // payloads are not kept
+	OpenEarly      bool // a catch-up ends while something is left to read
+	OpenLate       bool // its subscription opens one sequence too late
+	PlaceFirst     bool // its place moves even if its rows are not written
 }
 
 const (
@@ -63,6 +66,9 @@ type Books struct {
 	Room   int              // records that may wait; then Record blocks. 0: 8,192
 	Fault  func(Call) Fault // asked before each call, with a lock held; nil: none
 	Broken Broken
+	// ParkAfter is how many deliveries of one endpoint may be pending; the commit
+	// that goes over it makes the endpoint catch up from there. 0: any number.
+	ParkAfter int64
 
 	disk *Disk
 
@@ -80,10 +86,11 @@ type Books struct {
 }
 
 var (
-	_ fanout.Books       = (*Books)(nil)
-	_ fanout.SourceBooks = (*Books)(nil)
-	_ deliver.Books      = (*Books)(nil)
-	_ Store              = (*Books)(nil)
+	_ fanout.Books        = (*Books)(nil)
+	_ fanout.SourceBooks  = (*Books)(nil)
+	_ fanout.CatchupBooks = (*Books)(nil)
+	_ deliver.Books       = (*Books)(nil)
+	_ Store               = (*Books)(nil)
 )
 
 // Open makes the books of a new process.

@@ -105,10 +105,11 @@ func (b *Books) apply(o *org, p fanout.Plan) []fanout.Written {
 	if p.Again {
 		return b.applyAgain(o, p)
 	}
-	o.pos, o.far = p.To, p.To
 	if p.Change != cursor.Same {
 		o.complete = p.Began
+		o.anew(b, p)
 	}
+	o.pos, o.far = p.To, p.To
 	for _, r := range p.Rejected {
 		o.except(fanout.ExceptionRejected, p.To.Incarnation, r.Seq, r.Seq)
 	}
@@ -122,6 +123,7 @@ func (b *Books) apply(o *org, p fanout.Plan) []fanout.Written {
 	for i := range p.Events {
 		written[i] = b.write(o, p.To.Incarnation, &p.Events[i])
 	}
+	b.park(o)
 	return written
 }
 

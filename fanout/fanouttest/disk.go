@@ -32,6 +32,8 @@ type org struct {
 	spans      []fanout.Span
 	ids        map[stream.ID]*event
 	exceptions map[place]fanout.Exception // by where they begin
+	behind     map[int64]*catchup         // by endpoint
+	lost       []lost                     // by those that were behind
 }
 
 type place struct {

@@ -21,7 +21,7 @@ import (
 // Store is what the suite asks of books: what fan-out and lanes need, and the
 // few changes by hand that meet with them.
 type Store interface {
-	fanout.Books
+	fanout.CatchupBooks
 	fanout.SourceBooks
 	deliver.Books
 
@@ -29,6 +29,12 @@ type Store interface {
 	// AddEndpoint adds an endpoint that gets events after the org's position,
 	// and returns it with its Row and ID.
 	AddEndpoint(ctx context.Context, ep deliver.Endpoint) (deliver.Endpoint, error)
+	// AddEndpointFrom adds an endpoint that gets what comes after a sequence of the
+	// present incarnation.
+	AddEndpointFrom(ctx context.Context, ep deliver.Endpoint, after stream.Seq) (deliver.Endpoint, error)
+	// SetParkAfter says how many deliveries of one endpoint may be pending before a
+	// commit makes it catch up from there, in this life of the books; 0: any number.
+	SetParkAfter(n int64)
 	FindEndpointByRow(ctx context.Context, row int64) (deliver.Endpoint, error)
 	DisableEndpoint(ctx context.Context, org, id, reason string) (deliver.Endpoint, error)
 	EnableEndpoint(ctx context.Context, org, id string) (deliver.Endpoint, error)
@@ -59,7 +65,7 @@ type Opener func(t *testing.T) (s Store, reopen func() Store)
 // [fanout.SourceBooks], [deliver.Books] and [fanout.Audited]. After each test
 // [fanout.Check] holds the books against the stream that they were made from.
 func TestBooks(t *testing.T, open Opener) {
-	for _, tests := range []map[string]func(*suite){commitTests, recordTests, adminTests, byHandTests, cursorTests} {
+	for _, tests := range []map[string]func(*suite){commitTests, recordTests, adminTests, byHandTests, cursorTests, catchupTests} {
 		for name, test := range tests {
 			t.Run(name, func(t *testing.T) {
 				s := newSuite(t, open)

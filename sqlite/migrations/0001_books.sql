@@ -224,3 +224,27 @@ CREATE TABLE retention(
   high             INTEGER NOT NULL
 );
 INSERT INTO retention VALUES(1, 0, 0, 0, 0, 0);
+
+-- Endpoints that are behind: instead of an open subscription they have a place in
+-- their stream, see catchup.go.
+CREATE TABLE catchups(
+  endpoint    INTEGER PRIMARY KEY,
+  org         INTEGER NOT NULL,
+  reason      TEXT    NOT NULL,            -- fanout.CatchupReason
+  began_at    INTEGER NOT NULL,            -- ms
+  incarnation INTEGER NOT NULL,
+  from_seq    INTEGER NOT NULL,            -- it began after this one
+  seq         INTEGER NOT NULL,            -- the place: read for it up to here
+  span        INTEGER NOT NULL,            -- subscriptions.id: the one that ends at the place
+  first_seq   INTEGER NOT NULL DEFAULT 0,  -- of the stream, when it was looked at first; 0: it was not
+  at_risk     INTEGER NOT NULL DEFAULT 0   -- 1: the stream is about to lose what comes after the place
+);
+-- What a stream lost before it was read for an endpoint that was behind.
+CREATE TABLE endpoint_gaps(
+  endpoint    INTEGER NOT NULL,
+  incarnation INTEGER NOT NULL,
+  from_seq    INTEGER NOT NULL,
+  to_seq      INTEGER NOT NULL,            -- inclusive
+  at          INTEGER NOT NULL,            -- ms; the latest
+  PRIMARY KEY(endpoint, incarnation, from_seq)
+) WITHOUT ROWID;
