@@ -37,6 +37,14 @@ type Record struct {
 	Key
 	Attempt Attempt
 	Next    Transition
+	// Held is set when no attempt was made: the delivery is held back, behind another
+	// one of its line. The books change its Due (to [HeldBack]) and nothing else,
+	// and leave it alone if it is not pending or had another attempt meanwhile.
+	// Attempt then has the number of attempts made so far.
+	Held bool
+	// Line is where the delivery stands if it is pending after this. If it is not, it
+	// stands in no line any more; then Line is zero if it never stood in one.
+	Line Line
 	// Payload is set with an outcome that leaves the delivery to be sent again (or
 	// dead): the books keep it from then on, once per event, so that no retry
 	// depends on the stream's retention.
@@ -54,6 +62,7 @@ type Backlog struct {
 //
 // Implementations are safe for concurrent use.
 type Books interface {
+	LineBooks
 	// Record takes the record for booking and returns before it is durable.
 	// Records of one delivery are booked in the order they were given. It
 	// blocks while the disk is full or too many records wait, so that nothing new

@@ -18,6 +18,7 @@ import (
 type books struct {
 	mu      sync.Mutex
 	rows    map[Key]Ticket
+	lines   map[Key]Line // where they stand
 	done    map[Key]Transition
 	booked  func([]Record)
 	held    bool // records wait for flush
@@ -28,7 +29,9 @@ type books struct {
 	backlogs func() // the same of Backlogs
 }
 
-func newBooks() *books { return &books{rows: map[Key]Ticket{}, done: map[Key]Transition{}} }
+func newBooks() *books {
+	return &books{rows: map[Key]Ticket{}, lines: map[Key]Line{}, done: map[Key]Transition{}}
+}
 
 // add commits fresh deliveries and returns their tickets.
 func (b *books) add(endpoint int64, events ...int64) []Ticket {
@@ -65,6 +68,13 @@ func (b *books) flush() {
 	for _, r := range rs {
 		if _, ok := b.rows[r.Key]; !ok {
 			continue // cancelled meanwhile
+		}
+		b.place(&r)
+		if r.Held {
+			t := b.rows[r.Key]
+			t.Due = HeldBack
+			b.rows[r.Key] = t
+			continue
 		}
 		if r.Next.State != Pending {
 			delete(b.rows, r.Key)

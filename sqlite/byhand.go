@@ -60,6 +60,9 @@ func (s *Store) CancelDelivery(ctx context.Context, org string, k deliver.Key) e
 			int64(deliver.Cancelled), int64(deliver.ByHand), k.Event, k.Endpoint); err != nil {
 			return err
 		}
+		if err := t.leave(k); err != nil {
+			return err
+		}
 		return t.audited(o, "delivery.cancel", d.id(), nil)
 	})
 	if err != nil {

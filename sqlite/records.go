@@ -74,7 +74,7 @@ func (t *txn) book(records []deliver.Record) error {
 func isPlain(r *deliver.Record) bool {
 	return r.Next.State == deliver.Delivered && r.Next.Spent == 1 && r.Attempt.Number == 1 &&
 		r.Attempt.Trigger == deliver.First && r.Attempt.Class == deliver.OK &&
-		r.Next.Reason == deliver.NoReason && r.Next.Disable == "" && bare(&r.Attempt)
+		r.Next.Reason == deliver.NoReason && r.Next.Disable == "" && r.Line == deliver.Line{} && bare(&r.Attempt)
 }
 
 func bare(a *deliver.Attempt) bool {
@@ -174,6 +174,9 @@ func (t *txn) one(r *deliver.Record) error {
 }
 
 func (t *txn) bookOne(r *deliver.Record) error {
+	if r.Held {
+		return t.hold(r)
+	}
 	n := &r.Next
 	due, trigger := int64(0), int64(0)
 	if n.State == deliver.Pending {
@@ -203,6 +206,9 @@ func (t *txn) bookOne(r *deliver.Record) error {
 		}
 	}
 	if err := t.insertAttempt(r); err != nil {
+		return err
+	}
+	if err := t.settle(r); err != nil {
 		return err
 	}
 	if n.Disable != "" {
@@ -327,7 +333,7 @@ func (t *txn) health(records []deliver.Record) error {
 	for i := range records {
 		r := &records[i]
 		e := t.s.endpoints[r.Endpoint]
-		if e == nil || r.Attempt.Class == deliver.Ours {
+		if e == nil || r.Held || r.Attempt.Class == deliver.Ours {
 			continue
 		}
 		since, waits := t.w.health[r.Endpoint]

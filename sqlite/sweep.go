@@ -67,6 +67,11 @@ func (s *Store) cancelPending(ctx context.Context, endpoint int64) error {
 					return err
 				}
 				t.tally(endpoint, -n, 0)
+				if ticket.Due != 0 {
+					if err := t.leave(ticket.Key); err != nil {
+						return err
+					}
+				}
 			}
 			if !last {
 				return nil

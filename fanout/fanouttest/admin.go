@@ -220,7 +220,7 @@ func (b *Books) GetDelivery(ctx context.Context, name string, k deliver.Key) (de
 		return deliver.Delivery{}, nil, fmt.Errorf("delivery %v of %s: %w", k, name, errNoSuch)
 	}
 	var due time.Time
-	if d.Due != 0 {
+	if d.Due != 0 && d.Due != deliver.HeldBack {
 		due = time.UnixMilli(d.Due).UTC()
 	}
 	shown := deliver.Delivery{

@@ -39,7 +39,7 @@ func (b *Books) CancelDelivery(ctx context.Context, name string, k deliver.Key) 
 	if d.state != deliver.Pending {
 		return fmt.Errorf("cancel %v: it is %v", k, d.state)
 	}
-	d.state, d.reason, d.Due = deliver.Cancelled, deliver.ByHand, 0
+	d.state, d.reason, d.Due, d.line = deliver.Cancelled, deliver.ByHand, 0, deliver.Line{}
 	return nil
 }
 

@@ -67,6 +67,7 @@ type delivery struct {
 	state    deliver.State
 	reason   deliver.Reason
 	attempts []deliver.Attempt
+	line     deliver.Line // in which it stands; zero: in none
 }
 
 func (e *event) find(endpoint int64) *delivery {

@@ -13,6 +13,10 @@ import (
 // its endpoint. A record that is booked already changes nothing.
 func (b *Books) book(r deliver.Record) (disabled bool) {
 	e, d := b.disk.delivery(r.Key)
+	if d != nil && r.Held {
+		d.hold(&r)
+		return false
+	}
 	if d == nil || r.Attempt.Number <= d.Attempts {
 		return false
 	}
@@ -26,6 +30,10 @@ func (b *Books) book(r deliver.Record) (disabled bool) {
 		d.state, d.reason, d.Spent, d.Trigger, d.Due = r.Next.State, r.Next.Reason, r.Next.Spent, deliver.Retry, 0
 		if d.state == deliver.Pending {
 			d.Due = max(r.Next.Due.UnixMilli(), 1)
+		}
+		d.line = deliver.Line{}
+		if d.state == deliver.Pending {
+			d.line = r.Line
 		}
 	}
 	return b.learn(e.org, b.disk.endpoint(d.Endpoint), &r)

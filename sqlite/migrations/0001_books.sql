@@ -118,7 +118,7 @@ CREATE TABLE deliveries(
   org      INTEGER NOT NULL,
   state    INTEGER NOT NULL,               -- deliver.State
   reason   INTEGER NOT NULL,               -- deliver.Reason
-  due      INTEGER NOT NULL,               -- ms; 0: never attempted, or not pending
+  due      INTEGER NOT NULL,               -- ms; 0: never attempted, or not pending; deliver.HeldBack: stands in a line
   attempts INTEGER NOT NULL,               -- made
   spent    INTEGER NOT NULL,               -- of them, counted against the present budget
   trigger  INTEGER NOT NULL,               -- deliver.Trigger of the next attempt
@@ -127,6 +127,17 @@ CREATE TABLE deliveries(
 -- Both are small: a row is in them only while it is pending, or when it is dead or cancelled.
 CREATE INDEX deliveries_pending ON deliveries(due, event, endpoint, org, attempts, spent, trigger) WHERE state = 0;
 CREATE INDEX deliveries_failed  ON deliveries(org, state, event, endpoint) WHERE state >= 2;
+
+-- Where deliveries of ordered endpoints stand that failed or are held back. Those
+-- of one endpoint, rule and key go one after the other, by event.
+CREATE TABLE lines(
+  endpoint INTEGER NOT NULL,
+  event    INTEGER NOT NULL,
+  rule     INTEGER NOT NULL,               -- by what the endpoint is ordered
+  key      INTEGER NOT NULL,               -- of those whose value is the same
+  PRIMARY KEY(endpoint, event)
+) WITHOUT ROWID;
+CREATE INDEX lines_order ON lines(endpoint, rule, key, event);
 
 -- What lies in 512 consecutive events of an org, so that lists can pass over it.
 CREATE TABLE segments(
