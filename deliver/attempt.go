@@ -67,7 +67,7 @@ func (l *Lanes) attempt(n *lane, t Ticket, target *Target) {
 	}
 	l.o.Failpoint("send.before")
 	// Crash here: nothing happened; the delivery is pending.
-	a := Attempt{Number: t.Attempts + 1, Trigger: t.Trigger, Started: l.now()}
+	a := Attempt{Number: t.Attempts + 1, Trigger: t.Trigger, Started: l.now(), Revision: target.revision}
 	l.flying.Add(1)
 	a.Outcome = l.send(&t, target, a.Number)
 	l.flying.Add(-1)

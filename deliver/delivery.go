@@ -205,6 +205,8 @@ type Attempt struct {
 	Number  int // from 1, over the whole life of the delivery
 	Trigger Trigger
 	Started time.Time
+	// Revision is the endpoint's, by which the request was made; 0: none was.
+	Revision int64
 	Outcome
 }
 

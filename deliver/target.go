@@ -30,6 +30,8 @@ type Target struct {
 	auth        [sha256.Size]byte // of credentials.Auth
 	identity    [sha256.Size]byte // of credentials.TLS
 	token       string            // that was fetched
+
+	revision int64 // of the endpoint
 }
 
 // targetHeader is a header of the endpoint's own, in the form that http.Header
@@ -73,7 +75,7 @@ func (fs *Formats) Target(e Endpoint) (*Target, error) {
 	case !format.Scheme.Fits(e.Secrets[0].Secret):
 		return nil, fmt.Errorf("endpoint %s: %w: %s signs by %s, which the newest secret does not fit", e.ID, ErrFormat, format.Name, format.Scheme)
 	}
-	t := &Target{url: u, timeout: e.Timeout, format: format, redact: newRedactor(e.Redact)}
+	t := &Target{revision: e.Revision, url: u, timeout: e.Timeout, format: format, redact: newRedactor(e.Redact)}
 	t.plain = format.standard && !format.typed && t.redact == nil
 	if t.timeout == 0 {
 		t.timeout = DefaultTimeout

@@ -3,7 +3,6 @@ package sqlite
 import (
 	"context"
 	"database/sql"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"time"
@@ -34,38 +33,6 @@ func (s *Store) GetDelivery(ctx context.Context, org string, k deliver.Key) (del
 		return deliver.Delivery{}, nil, fmt.Errorf("attempts of event %d to endpoint %d: %w", k.Event, k.Endpoint, err)
 	}
 	return d, attempts, nil
-}
-
-// maxAttempts bounds the history that is read of one delivery: its newest.
-const maxAttempts = 1000
-
-func (s *Store) attempts(k deliver.Key) ([]deliver.Attempt, error) {
-	rows, err := s.readDB.QueryContext(background, `SELECT number, trigger, started, duration, class, status, retry_after, error, headers, body, truncated FROM (
-		SELECT * FROM attempts WHERE event=? AND endpoint=? ORDER BY number DESC LIMIT ?) ORDER BY number`, k.Event, k.Endpoint, maxAttempts)
-	if err != nil {
-		return nil, err
-	}
-	defer rows.Close()
-	var list []deliver.Attempt
-	for rows.Next() {
-		var a deliver.Attempt
-		var started, micros int64
-		var wait sql.NullInt64
-		var text, headers sql.NullString
-		var truncated sql.NullBool
-		if err := rows.Scan(&a.Number, &a.Trigger, &started, &micros, &a.Class, &a.Status, &wait, &text, &headers, &a.Body, &truncated); err != nil {
-			return nil, err
-		}
-		a.Started, a.Duration = fromMillis(started), time.Duration(micros)*time.Microsecond
-		a.RetryAfter, a.Error, a.Truncated = time.Duration(wait.Int64)*time.Millisecond, text.String, truncated.Bool
-		if headers.Valid {
-			if err := json.Unmarshal([]byte(headers.String), &a.Header); err != nil {
-				return nil, fmt.Errorf("headers of attempt %d: %w", a.Number, err)
-			}
-		}
-		list = append(list, a)
-	}
-	return list, rows.Err()
 }
 
 // EventDetail is one event with its deliveries.

@@ -234,6 +234,9 @@ func (s *Store) AddEndpoint(ctx context.Context, e deliver.Endpoint, start Start
 		if err := t.writeHeaders(o, &e); err != nil {
 			return err
 		}
+		if err := t.keepRequestSettings(&e); err != nil {
+			return err
+		}
 		for i := range e.Secrets {
 			e.Secrets[i].Row, e.Secrets[i].CreatedAt = 0, now
 		}
@@ -445,6 +448,9 @@ func (t *txn) write(o *orgState, e *deliver.Endpoint) error {
 	if err := t.writeHeaders(o, e); err != nil {
 		return err
 	}
+	if err := t.keepRequestSettings(e); err != nil {
+		return err
+	}
 	args := append(settings(e), e.DisabledReason, toMillis(e.DisabledAt), toMillis(e.FailingSince), e.Row)
 	if _, err := t.c.exec(`UPDATE endpoints SET url=?, description=?, event_types=?, workspace=?, timeout=?,
 		retry_initial=?, retry_multiplier=?, retry_max=?, retry_attempts=?, concurrency=?, options=?, updated_at=?, revision=?,
@@ -479,6 +485,9 @@ func (s *Store) RemoveEndpoint(ctx context.Context, org, id string) error {
 			return err
 		}
 		if _, err := t.c.exec("DELETE FROM secrets WHERE endpoint=?", e.Row); err != nil {
+			return err
+		}
+		if err := t.endRequestSettings(e.Row); err != nil {
 			return err
 		}
 		if err := t.audited(o, "endpoint.remove", e.ID, Changes{"url": {withoutQuery(e.URL), nil}}); err != nil {

@@ -2,30 +2,18 @@ package sqlite
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"time"
 
 	"github.com/grapnel-hooks/grapnel/deliver"
 )
 
-const (
-	insertAttempts = "INSERT OR IGNORE INTO attempts(event, endpoint, number, trigger, started, duration, class, status) VALUES "
-	plainAttempt   = insertAttempts + "(?,?,?,?,?,?,?,?)"
-	attemptArgs    = 5
-	firstSuccess   = "(?,?,1,0,?,?,0,?)" // the first attempt, by the first trigger, of class OK
-	insertFullRow  = "INSERT OR IGNORE INTO attempts(event, endpoint, number, trigger, started, duration, class, status, retry_after, error, headers, body, truncated) VALUES(?,?,?,?,?,?,?,?,?,?,?,?,?)"
-	finishDelivery = "UPDATE deliveries SET state=1, attempts=1, spent=1 WHERE event=? AND endpoint=? AND state=0 AND attempts=0"
-)
+const finishDelivery = "UPDATE deliveries SET state=1, attempts=1, spent=1 WHERE event=? AND endpoint=? AND state=0 AND attempts=0"
 
-var (
-	oneSuccess    = insertAttempts + firstSuccess
-	manySuccesses = insertAttempts + values(firstSuccess, manyRows)
-	// Joined with the list, not by (event, endpoint) IN (VALUES …): with that, SQLite
-	// goes through all that is pending instead of looking each key up.
-	finishMany = "UPDATE deliveries SET state=1, attempts=1, spent=1 FROM (SELECT column1 AS e, column2 AS p FROM (VALUES " +
-		values("(?,?)", manyRows) + ")) WHERE event=e AND endpoint=p AND +state=0 AND +attempts=0"
-)
+// Joined with the list, not by (event, endpoint) IN (VALUES …): with that, SQLite
+// goes through all that is pending instead of looking each key up.
+var finishMany = "UPDATE deliveries SET state=1, attempts=1, spent=1 FROM (SELECT column1 AS e, column2 AS p FROM (VALUES " +
+	values("(?,?)", manyRows) + ")) WHERE event=e AND endpoint=p AND +state=0 AND +attempts=0"
 
 // Record implements [deliver.Books].
 func (s *Store) Record(ctx context.Context, r deliver.Record) error { return s.w.record(ctx, r) }
@@ -75,15 +63,6 @@ func isPlain(r *deliver.Record) bool {
 	return r.Next.State == deliver.Delivered && r.Next.Spent == 1 && r.Attempt.Number == 1 &&
 		r.Attempt.Trigger == deliver.First && r.Attempt.Class == deliver.OK &&
 		r.Next.Reason == deliver.NoReason && r.Next.Disable == "" && r.Line == deliver.Line{} && bare(&r.Attempt)
-}
-
-func bare(a *deliver.Attempt) bool {
-	return a.RetryAfter == 0 && len(a.Header) == 0 && len(a.Body) == 0 && a.Error == "" && !a.Truncated
-}
-
-func addPlain(in *inserter, r *deliver.Record) error {
-	a := &r.Attempt
-	return in.add(r.Event, r.Endpoint, toMillis(a.Started), a.Duration.Microseconds(), int64(a.Status))
 }
 
 // finish makes the deliveries of t.plain delivered. All of them have to be pending;
@@ -217,37 +196,6 @@ func (t *txn) bookOne(r *deliver.Record) error {
 		}
 	}
 	return t.keep(r.Payload)
-}
-
-func (t *txn) insertAttempt(r *deliver.Record) error {
-	a := &r.Attempt
-	if bare(a) {
-		_, err := t.c.exec(plainAttempt, r.Event, r.Endpoint, int64(a.Number), int64(a.Trigger), toMillis(a.Started), a.Duration.Microseconds(), int64(a.Class), int64(a.Status))
-		return err
-	}
-	var wait, text, headers, body, truncated any // NULL unless there is something
-	if a.RetryAfter != 0 {
-		wait = a.RetryAfter.Milliseconds()
-	}
-	if a.Error != "" {
-		text = a.Error
-	}
-	if len(a.Header) > 0 {
-		b, err := json.Marshal(a.Header)
-		if err != nil {
-			return err
-		}
-		headers = string(b)
-	}
-	if len(a.Body) > 0 {
-		body = a.Body
-	}
-	if a.Truncated {
-		truncated = int64(1)
-	}
-	_, err := t.c.exec(insertFullRow, r.Event, r.Endpoint, int64(a.Number), int64(a.Trigger), toMillis(a.Started), a.Duration.Microseconds(),
-		int64(a.Class), int64(a.Status), wait, text, headers, body, truncated)
-	return err
 }
 
 // maxKept bounds what is remembered of which payloads are stored.

@@ -85,7 +85,7 @@ func (r *retention) run(ctx context.Context) error {
 	return r.dropRuns(ctx)
 }
 
-// retainOthers removes old answers, audit entries, secrets that have ended and replays that
+// retainOthers removes old answers, audit entries, secrets that have ended, settings of earlier requests and replays that
 // were finished, which are not counted.
 func (t *txn) retainOthers(r *retention) (Removed, bool, error) {
 	n, err := t.retainAnswers(r.step)
@@ -94,6 +94,9 @@ func (t *txn) retainOthers(r *retention) (Removed, bool, error) {
 	}
 	if err == nil {
 		_, err = t.retainReplays(r.step)
+	}
+	if err == nil {
+		_, err = t.retainRequestSettings(r)
 	}
 	return Removed{}, n >= int64(r.step), err
 }

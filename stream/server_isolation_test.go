@@ -41,7 +41,7 @@ func TestPublisherIsAlone(t *testing.T) {
 		}
 	}
 	publishes := []string{
-		"events.acme.x", "events.acme", "events.globexx.x", "events.>", "events.*.x", "wake.acme.x", "wake.globex.x", "webhook.x", "x",
+		"events.acme.x", "events.acme", "events.globexx.x", "events.globex.webhook.x", "events.globex.webhook.endpoint.disabled", "events.>", "events.*.x", "wake.acme.x", "wake.globex.x", "webhook.x", "x",
 		"$JS.API.INFO", "$JS.API.STREAM.NAMES", "$JS.API.STREAM.INFO.EVENTS_globex", "$JS.API.STREAM.DELETE.EVENTS_globex", "$JS.API.STREAM.PURGE.EVENTS_globex",
 		"$JS.API.DIRECT.GET.EVENTS_globex", "$JS.API.CONSUMER.CREATE.EVENTS_globex", "$JS.EVENT.ADVISORY.STREAM.DELETED.EVENTS_acme",
 		"$JS.ACK.EVENTS_globex.c.1.1.1.1.0", "$SYS.REQ.SERVER.PING", "$SYS.REQ.ACCOUNT.PING.CONNZ", "$SYS.REQ.USER.INFO", "_INBOX.x", "_R_.x.y",

@@ -65,6 +65,17 @@ CREATE TABLE endpoints(
 );
 CREATE INDEX endpoints_unswept ON endpoints(id) WHERE removed_at IS NOT NULL AND swept = 0;
 
+-- What the requests of an endpoint look like from a revision on, without anything
+-- secret: the log of attempts shows them.
+CREATE TABLE endpoint_revisions(
+  endpoint INTEGER NOT NULL,
+  revision INTEGER NOT NULL,
+  until    INTEGER NOT NULL,               -- ms; 0: it is so now
+  settings TEXT    NOT NULL,               -- JSON of deliver.RequestSettings
+  PRIMARY KEY(endpoint, revision)
+) WITHOUT ROWID;
+CREATE INDEX endpoint_revisions_until ON endpoint_revisions(until) WHERE until > 0;
+
 -- Signing secrets: the newest of an endpoint, and those before it until they end.
 CREATE TABLE secrets(
   id         INTEGER PRIMARY KEY,          -- ascends with time
@@ -159,6 +170,8 @@ CREATE TABLE attempts(
   duration    INTEGER NOT NULL,            -- µs
   class       INTEGER NOT NULL,            -- deliver.Class
   status      INTEGER NOT NULL,            -- HTTP; 0: no answer
+  revision    INTEGER NOT NULL,            -- of the endpoint's settings; 0: no request was made
+  timings     BLOB,                        -- see timingsOf
   retry_after INTEGER,                     -- ms
   error       TEXT,
   headers     TEXT,                        -- JSON
