@@ -32,14 +32,14 @@ func (l *Lanes) unqueue(t *Ticket) {
 // left for this worker. It holds a slot while it runs.
 func (n *lane) work() {
 	l := n.l
-	defer l.slots.give()
+	defer l.slots.give(n.org)
 	for {
-		t, target, ok := n.take()
+		j, ok := n.take()
 		if !ok {
 			return
 		}
-		l.attempt(n, t, target)
-		if l.slots.contended() {
+		l.attempt(n, j)
+		if l.slots.contended(n.org) {
 			n.mu.Lock()
 			n.workers--
 			n.kick() // queues for a slot behind those that wait already
@@ -51,7 +51,8 @@ func (n *lane) work() {
 
 // attempt is one delivery's way from the lane to the books:
 // payload, request, outcome, next state, record.
-func (l *Lanes) attempt(n *lane, t Ticket, target *Target) {
+func (l *Lanes) attempt(n *lane, j job) {
+	t := j.Ticket
 	if t.Payload == nil {
 		p, lost, err := l.fetch(t.Event)
 		if err != nil {
@@ -67,9 +68,9 @@ func (l *Lanes) attempt(n *lane, t Ticket, target *Target) {
 	}
 	l.o.Failpoint("send.before")
 	// Crash here: nothing happened; the delivery is pending.
-	a := Attempt{Number: t.Attempts + 1, Trigger: t.Trigger, Started: l.now(), Revision: target.revision}
+	a := Attempt{Number: t.Attempts + 1, Trigger: t.Trigger, Started: l.now(), Revision: j.target.revision}
 	l.flying.Add(1)
-	a.Outcome = l.send(&t, target, a.Number)
+	a.Outcome = l.send(&t, j.target, a.Number)
 	l.flying.Add(-1)
 	l.o.Failpoint("send.after")
 	// Crash here, or until the record is committed: the request is made again.
@@ -77,27 +78,28 @@ func (l *Lanes) attempt(n *lane, t Ticket, target *Target) {
 
 	ended := l.now()
 	n.mu.Lock()
-	n.learn(&a.Outcome, ended)
+	before := n.health
+	health := n.learn(&a.Outcome, Kind{Probe: j.probe}, ended)
 	ep := n.ep
-	n.mu.Unlock()
 	next := Next(ep.Retry, t, a.Outcome, ended, l.o.Rand())
 	if a.Class == Ours && l.poisoned(t.Key, a.Error) {
 		next = Transition{State: Dead, Reason: Poison, Spent: t.Spent}
 	}
-	if next.Disable == "" && a.Class != OK && !ep.FailingSince.IsZero() && ended.Sub(ep.FailingSince) > DisableAfter {
-		next.Disable = DisabledFailing
+	if health != nil {
+		if _, disable := health.Judge(ep.DisableAfter, ended); disable && next.Disable == "" && n.target != nil {
+			next.Disable = DisabledFailing
+		}
+		l.tell(ep, Turned(before, *health), *health)
 	}
 	if next.Disable != "" {
-		n.mu.Lock()
-		n.ep.DisabledReason = next.Disable
-		n.empty()
-		n.mu.Unlock()
+		n.disable(next.Disable)
 	}
-	l.record(n, t, a, next, &ep)
+	n.mu.Unlock()
+	l.record(n, t, a, next, ep, health)
 }
 
-func (l *Lanes) record(n *lane, t Ticket, a Attempt, next Transition, ep *Endpoint) {
-	r := Record{Key: t.Key, Attempt: a, Next: next}
+func (l *Lanes) record(n *lane, t Ticket, a Attempt, next Transition, ep *Endpoint, health *Health) {
+	r := Record{Key: t.Key, Attempt: a, Next: next, Health: health}
 	if next.State == Pending || next.State == Dead {
 		r.Payload = t.Payload
 	}
@@ -171,5 +173,5 @@ func (l *Lanes) lost(n *lane, t Ticket) {
 	n.mu.Lock()
 	ep := n.ep
 	n.mu.Unlock()
-	l.record(n, t, a, Transition{State: Dead, Reason: PayloadLost, Spent: t.Spent}, &ep)
+	l.record(n, t, a, Transition{State: Dead, Reason: PayloadLost, Spent: t.Spent}, ep, nil)
 }

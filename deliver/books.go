@@ -49,6 +49,17 @@ type Record struct {
 	// dead): the books keep it from then on, once per event, so that no retry
 	// depends on the stream's retention.
 	Payload *Payload
+	// Health is the endpoint's from now on; nil: as it was. Records of one endpoint may
+	// be booked in another order than their attempts ended, so one whose Step is
+	// not above what the books have is old and changes nothing.
+	Health *Health
+}
+
+// HealthNote is a change of an endpoint's health that came of no attempt.
+type HealthNote struct {
+	Endpoint int64
+	Health   Health
+	Disable  string // not "": disable the endpoint for this reason
 }
 
 // Backlog is what the books hold for one endpoint that no lane has.
@@ -80,6 +91,13 @@ type Books interface {
 	// Backlogs lists for each of the endpoints (nil: all) that have pending
 	// deliveries the first fresh and the first retry, due or not.
 	Backlogs(ctx context.Context, endpoints []int64) ([]Backlog, error)
+	// Release makes all retries of the endpoints due at that time (unix
+	// milliseconds), so that they are in the order of their events. It is done in
+	// steps that hold up no other writing; when it fails, some may be done.
+	Release(ctx context.Context, endpoints []int64, due int64) error
+	// NoteHealth books changes of health. Those of endpoints that were removed, and
+	// those that are older than what the books have, change nothing.
+	NoteHealth(ctx context.Context, notes []HealthNote) error
 	// NextDue is the earliest Due after the given one of any pending
 	// delivery, 0 if there is none.
 	NextDue(ctx context.Context, after int64) (int64, error)

@@ -10,7 +10,7 @@ const (
 	DefaultConcurrency = 8
 	MaxConcurrency     = 256
 	// DisableAfter is how long an endpoint may fail without one success
-	// before it is disabled.
+	// before it is disabled, unless its Options say otherwise.
 	DisableAfter = 5 * 24 * time.Hour
 )
 
@@ -48,12 +48,10 @@ type Endpoint struct {
 	DisabledAt     time.Time
 	CreatedAt      time.Time
 	UpdatedAt      time.Time
-	// FailingSince is when the present run of failures began; zero while the
-	// last outcome was a success.
-	FailingSince time.Time
-	// Revision counts the changes of everything above FailingSince, from 1. Whether
-	// attempts succeed does not change it, unless that disables the endpoint.
+	// Revision counts the changes of everything above it, from 1. Whether attempts
+	// succeed does not change it, unless that disables the endpoint.
 	Revision int64
+	Health
 }
 
 // Reasons for which an endpoint is disabled.

@@ -16,8 +16,9 @@ type lane struct {
 	row int64
 
 	mu      sync.Mutex
-	ep      Endpoint
-	target  *Target             // nil: disabled or removed; nothing is sent
+	ep      *Endpoint           // never changed in place
+	org     *share              // of the slots
+	target  *Target             // nil: disabled, paused or removed; nothing is sent
 	unknown bool                // the books must be asked where the fronts begin
 	asked   int                 // how often that became so
 	fresh   front               // never attempted
@@ -34,37 +35,15 @@ type lane struct {
 	proven    bool  // the last attempt was answered with success
 	failing   bool  // the last attempt was not
 	moved     time.Time
-	paused    *time.Timer // until the payloads can be had again
-	turn      uint32      // alternates between the fronts
-}
+	turn      uint32 // alternates between the fronts
 
-// front is one of a lane's two queues, and how much of it is in memory.
-type front struct {
-	tickets ring
-	behind  bool
-	mark    Place // when behind: nothing before it is missing from memory
-	refused Place // the earliest that was refused since the pager's pass began; zero: none
-}
-
-// refuse notes that the delivery at p is in the books only.
-func (f *front) refuse(p Place) {
-	if !f.behind || p.Less(f.mark) {
-		f.mark = p
-	}
-	f.behind = true
-	if f.refused == (Place{}) || p.Less(f.refused) {
-		f.refused = p
-	}
-}
-
-// caughtUp ends a pass that looked at all before end (zero: at everything).
-func (f *front) caughtUp(end Place) {
-	next := end
-	if f.refused != (Place{}) && (next == (Place{}) || f.refused.Less(next)) {
-		next = f.refused
-	}
-	f.mark, f.refused = next, Place{}
-	f.behind = next != Place{}
+	health     Health
+	well       bool        // health.Well()
+	recovering bool        // what was held is sent, the oldest event first
+	until      time.Time   // nothing is begun before; zero: it can be
+	pace       pace        // of the rate limit
+	timer      *time.Timer // looks again, at alarm
+	alarm      time.Time   // zero: not set
 }
 
 func newLane(l *Lanes, row int64) *lane {
@@ -79,19 +58,30 @@ func (n *lane) ask() {
 }
 
 func (n *lane) set(ep Endpoint, t *Target) {
+	now := n.l.now()
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	was := n.target != nil
-	n.ep = ep
-	if !ep.Enabled() {
+	was, before := n.target != nil, n.ep
+	n.ep = &ep
+	if n.org == nil {
+		n.org = n.l.slots.share(ep.Org)
+	}
+	if !ep.Enabled() || ep.Paused {
 		n.empty()
+		n.adopt(ep.Health, now)
 		return
 	}
 	n.target = t
-	if !was {
+	switch {
+	case !was:
 		n.ask()
 		n.window = 1
-		n.failing = !ep.FailingSince.IsZero()
+		n.adopt(ep.Health, now)
+		if n.health.Releasing {
+			n.freeHeld()
+		}
+	case before.Revision != ep.Revision:
+		n.probeNow() // perhaps what was wrong has been changed
 	}
 	n.window = min(n.window, ep.Concurrency)
 	n.kick()
@@ -106,18 +96,23 @@ func (n *lane) stop() {
 // empty drops what waits in memory; it is all in the books.
 func (n *lane) empty() {
 	n.target = nil
-	if n.paused != nil {
-		n.paused.Stop()
-		n.paused = nil
+	if n.timer != nil {
+		n.timer.Stop()
+		n.alarm = time.Time{}
 	}
-	for _, f := range []*front{&n.fresh, &n.retry} {
-		for f.tickets.len() > 0 {
-			t := f.tickets.pop()
-			n.l.unqueue(&t)
-			delete(n.held, t.Event)
-		}
-		*f = front{}
+	n.until, n.recovering = time.Time{}, false
+	n.forget(&n.fresh)
+	n.forget(&n.retry)
+}
+
+// forget drops what a front has in memory.
+func (n *lane) forget(f *front) {
+	for f.tickets.len() > 0 {
+		t := f.tickets.pop()
+		n.l.unqueue(&t)
+		delete(n.held, t.Event)
 	}
+	*f = front{}
 }
 
 // offer takes fresh deliveries, or leaves them in the books.
@@ -196,13 +191,27 @@ func (n *lane) release(event int64) bool {
 	return overtaken
 }
 
+// wants reports whether the lane has use for one more worker now. If it has none
+// until some time, a timer will ask again.
+func (n *lane) wants() bool {
+	return n.sends() && n.workers < n.window && n.length() > 0 && n.opens()
+}
+
+// sends reports whether anything can be sent, sooner or later.
+func (n *lane) sends() bool {
+	return n.target != nil && !n.health.Releasing && !n.l.draining.Load()
+}
+
 // kick starts workers while there is work, room in the window and a slot.
 func (n *lane) kick() {
-	for n.target != nil && n.paused == nil && n.workers < n.window && n.length() > 0 && !n.l.draining.Load() {
+	for n.wants() {
 		if n.queued || !n.l.slots.take(n) {
 			return // a slot that comes free starts the worker
 		}
 		n.startWorker()
+		if n.ep.RateLimit > 0 {
+			return // this one kicks again when it has begun
+		}
 	}
 }
 
@@ -213,21 +222,44 @@ func (n *lane) startWorker() {
 
 func (n *lane) length() int { return n.fresh.tickets.len() + n.retry.tickets.len() }
 
-// take gives the next delivery to a worker, or ends the worker.
-func (n *lane) take() (Ticket, *Target, bool) {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	for n.target != nil && n.paused == nil && n.workers <= n.window && n.length() > 0 && !n.l.draining.Load() {
-		if t := n.next(); !n.isDropped(t.Event) {
-			return t, n.target, true
-		}
-	}
-	n.workers--
-	return Ticket{}, nil, false
+// job is one delivery on its way to its attempt.
+type job struct {
+	Ticket
+	target *Target
+	probe  bool // the circuit is open
 }
 
-// next takes the ticket whose turn it is.
-func (n *lane) next() Ticket {
+// take gives the next delivery to a worker, or ends the worker.
+func (n *lane) take() (j job, ok bool) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	for n.sends() && n.workers <= n.window && n.length() > 0 && n.opens() {
+		t, ok := n.pick()
+		if !ok {
+			break
+		}
+		if n.isDropped(t.Event) {
+			continue
+		}
+		if n.ep.RateLimit > 0 {
+			n.pace.begun(n.l.now(), n.ep.RateLimit)
+			n.kick()
+		}
+		return job{t, n.target, n.health.Open()}, true
+	}
+	n.workers--
+	return job{}, false
+}
+
+// pick takes the ticket whose turn it is; false if none may go now.
+func (n *lane) pick() (Ticket, bool) {
+	if n.recovering {
+		f := n.older()
+		if f == nil {
+			return Ticket{}, false
+		}
+		return n.pop(f), true
+	}
 	// Retries and fresh ones take turns, so that neither starves.
 	f, other := &n.fresh, &n.retry
 	if n.turn++; n.turn%2 == 0 {
@@ -236,6 +268,11 @@ func (n *lane) next() Ticket {
 	if f.tickets.len() == 0 {
 		f = other
 	}
+	return n.pop(f), true
+}
+
+// pop takes the first ticket of a front that has one.
+func (n *lane) pop(f *front) Ticket {
 	t := f.tickets.pop()
 	n.l.unqueue(&t)
 	length := f.tickets.len()
@@ -294,11 +331,12 @@ func (n *lane) pressure(now time.Time) (long, moves bool) {
 
 // hungry reports whether the front should be paged in.
 func (n *lane) hungry(f *front) bool {
-	return n.target != nil && !n.unknown && f.behind && f.tickets.len() < n.low()
+	return n.target != nil && !n.unknown && !n.health.Releasing && f.behind && f.tickets.len() < n.low()
 }
 
 // pause keeps the lane still for a moment, the ticket put back in front.
 func (n *lane) pause(t Ticket) {
+	until := n.l.now().Add(sourceBackoff)
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	if n.target == nil {
@@ -311,86 +349,7 @@ func (n *lane) pause(t Ticket) {
 	}
 	n.l.queue(&t)
 	f.tickets.unpop(t)
-	if n.paused == nil {
-		n.paused = time.AfterFunc(sourceBackoff, func() {
-			n.mu.Lock()
-			defer n.mu.Unlock()
-			n.paused = nil
-			n.kick()
-		})
+	if until.After(n.until) {
+		n.until = until
 	}
-}
-
-// learn adjusts the window to what came of an attempt: one more for each
-// success, so that a lane opens as fast as its receiver answers; back to one
-// when it is silent, so that endpoints that hang cost one request each.
-func (n *lane) learn(o *Outcome, now time.Time) {
-	was := n.failing
-	n.proven = o.Class == OK
-	n.failing = o.Class != OK && (o.Class != Ours || was)
-	if was && !n.failing && (n.fresh.behind || n.retry.behind) {
-		n.l.wakePager() // it may hold more now
-	}
-	switch o.Class {
-	case OK:
-		n.moved = now
-		n.window = min(n.window+1, n.ep.Concurrency)
-		n.ep.FailingSince = time.Time{}
-	case Ours:
-	case HTTP4xx, HTTP5xx, Redirect:
-		// It answers: as many at once as before.
-		if n.ep.FailingSince.IsZero() {
-			n.ep.FailingSince = now
-		}
-	default:
-		n.window = 1
-		if n.ep.FailingSince.IsZero() {
-			n.ep.FailingSince = now
-		}
-	}
-}
-
-// ring is a queue of tickets that grows by doubling and gives memory back when
-// it is empty.
-type ring struct {
-	buf  []Ticket
-	head int
-	n    int
-}
-
-func (r *ring) len() int { return r.n }
-
-func (r *ring) grow() {
-	if r.n < len(r.buf) {
-		return
-	}
-	b := make([]Ticket, max(2*len(r.buf), 4))
-	for i := range r.n {
-		b[i] = r.buf[(r.head+i)%len(r.buf)]
-	}
-	r.buf, r.head = b, 0
-}
-
-func (r *ring) push(t Ticket) {
-	r.grow()
-	r.buf[(r.head+r.n)%len(r.buf)] = t
-	r.n++
-}
-
-func (r *ring) unpop(t Ticket) {
-	r.grow()
-	r.head = (r.head - 1 + len(r.buf)) % len(r.buf)
-	r.buf[r.head] = t
-	r.n++
-}
-
-func (r *ring) pop() Ticket {
-	t := r.buf[r.head]
-	r.buf[r.head] = Ticket{}
-	r.head = (r.head + 1) % len(r.buf)
-	r.n--
-	if r.n == 0 && len(r.buf) > 64 {
-		*r = ring{}
-	}
-	return t
 }

@@ -35,6 +35,7 @@ type LanesOptions struct {
 	Send func(ctx context.Context, t *Target, p *Payload, k Key, attempt int, now time.Time) Outcome
 
 	MaxInFlight int   // requests at once, over all lanes; default 12,288
+	MaxPerOrg   int   // of them, for the lanes of one organization; default a quarter of MaxInFlight, at least 1
 	MaxTickets  int   // deliveries in memory, over all lanes; default 262,144
 	MaxPayload  int64 // bytes of payloads held for queued deliveries; default 64 MiB
 
@@ -86,12 +87,19 @@ type Lanes struct {
 
 	panicMu sync.Mutex
 	panics  map[Key]int
+
+	tendMu    sync.Mutex
+	releasing []int64       // endpoints whose held deliveries are to be made due
+	tendWake  chan struct{} // holds one
 }
 
 // NewLanes makes an empty set of lanes.
 func NewLanes(o LanesOptions) *Lanes {
 	if o.MaxInFlight == 0 {
 		o.MaxInFlight = 12288
+	}
+	if o.MaxPerOrg == 0 {
+		o.MaxPerOrg = max(o.MaxInFlight/4, 1)
 	}
 	if o.MaxTickets == 0 {
 		o.MaxTickets = 1 << 18
@@ -118,10 +126,12 @@ func NewLanes(o LanesOptions) *Lanes {
 		lanes:  map[int64]*lane{},
 		room:   make(chan struct{}),
 		panics: map[Key]int{},
+
+		tendWake: make(chan struct{}, 1),
 	}
 	l.ctx, l.kill = context.WithCancel(context.Background())
 	l.booking, l.drain = context.WithCancel(l.ctx)
-	l.slots.init(o.MaxInFlight)
+	l.slots.init(o.MaxInFlight, o.MaxPerOrg)
 	o.Books.OnBooked(l.booked)
 	return l
 }
@@ -139,10 +149,12 @@ func millis(t time.Time) int64 {
 	return max(t.UnixMilli(), 1) // 0 means fresh
 }
 
-// Set adds the endpoint's lane, or gives it new settings. A disabled endpoint
-// keeps its deliveries in the books and sends nothing; when it is enabled
-// again they are paged in. One that cannot be prepared ([Formats.Target]) loses
-// its lane: its deliveries stay in the books until Set succeeds.
+// Set adds the endpoint's lane, or gives it new settings. A disabled or paused
+// endpoint keeps its deliveries in the books and sends nothing; when it is
+// enabled or goes on, they are released. Its health is that of the books then;
+// otherwise the lane knows better.
+// One that cannot be prepared ([Formats.Target]) loses its lane: its deliveries
+// stay in the books until Set succeeds.
 func (l *Lanes) Set(ep Endpoint) error {
 	t, err := l.o.Formats.Target(ep)
 	if err != nil {
@@ -169,6 +181,7 @@ func (l *Lanes) Remove(row int64) {
 	l.mu.Unlock()
 	if n != nil {
 		n.stop()
+		l.slots.unshare(n.org)
 	}
 }
 
@@ -189,6 +202,17 @@ func (l *Lanes) Offer(ts []Ticket) {
 		}
 		i = j
 	}
+}
+
+// ProbeNow does the same, and does not let the endpoint's next probe wait for its
+// time: for somebody who asks for one delivery, and not for a job.
+func (l *Lanes) ProbeNow(row int64) {
+	if n := l.lane(row); n != nil {
+		n.mu.Lock()
+		n.probeNow()
+		n.mu.Unlock()
+	}
+	l.Recheck(row)
 }
 
 // Recheck makes the lane of the endpoint look into the books again, after
@@ -289,7 +313,10 @@ func (l *Lanes) wakePager() {
 // requests in flight end (each at most its endpoint's timeout) and returns
 // once their outcomes are with the books.
 func (l *Lanes) Run(ctx context.Context) error {
+	var tending sync.WaitGroup
+	tending.Go(func() { l.tend(ctx) })
 	err := l.page(ctx)
+	tending.Wait()
 	l.draining.Store(true)
 	l.drain()
 	l.slots.close()
@@ -360,6 +387,7 @@ func (l *Lanes) noteDue(due int64) bool {
 // LanesStats is a picture of the lanes for metrics and readiness.
 type LanesStats struct {
 	Lanes    int
+	Are      map[Condition]int // how many endpoints are in which condition
 	InFlight int64
 	Queued   int64 // deliveries in memory that wait
 	Payload  int64 // bytes
@@ -369,7 +397,7 @@ type LanesStats struct {
 
 // Stats counts.
 func (l *Lanes) Stats() LanesStats {
-	s := LanesStats{InFlight: l.flying.Load(), Queued: l.tickets.Load(), Payload: l.payload.Load()}
+	s := LanesStats{Are: map[Condition]int{}, InFlight: l.flying.Load(), Queued: l.tickets.Load(), Payload: l.payload.Load()}
 	for c := range l.counts {
 		s.Attempts[c] = l.counts[c].Load()
 	}
@@ -380,6 +408,9 @@ func (l *Lanes) Stats() LanesStats {
 		n.mu.Lock()
 		if n.fresh.behind || n.retry.behind {
 			s.Behind++
+		}
+		if n.ep != nil {
+			s.Are[n.condition()]++
 		}
 		n.mu.Unlock()
 	}

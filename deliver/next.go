@@ -39,8 +39,7 @@ const (
 func Next(p Policy, t Ticket, o Outcome, now time.Time, u float64) Transition {
 	u = min(max(u, 0), 1)
 	if o.Class == Ours {
-		wait := minOurs + time.Duration(u*float64(maxOurs-minOurs))
-		return Transition{State: Pending, Due: now.Add(wait), Spent: t.Spent}
+		return Transition{State: Pending, Due: now.Add(oursDelay(u)), Spent: t.Spent}
 	}
 	spent := t.Spent + 1
 	switch {
@@ -59,3 +58,5 @@ func Next(p Policy, t Ticket, o Outcome, now time.Time, u float64) Transition {
 	}
 	return Transition{State: Pending, Due: now.Add(wait), Spent: spent}
 }
+
+func oursDelay(u float64) time.Duration { return minOurs + time.Duration(u*float64(maxOurs-minOurs)) }

@@ -310,7 +310,7 @@ func (l *Lanes) fill(ctx context.Context, ts []Ticket, of func(*lane) *front) {
 		case n.target == nil:
 		case held:
 			n.overtaken = n.overtaken || t.Attempts > attempts
-		case !chosen[i], f.refused != (Place{}) && f.refused.Less(t.Place()), !n.fits(f, t, laneSoft):
+		case n.health.Releasing, !chosen[i], f.refused != (Place{}) && f.refused.Less(t.Place()), !n.fits(f, t, laneSoft):
 			f.refuse(t.Place()) // and all after it, so that the order stays
 		default:
 			t.Payload = payloads[t.Event]

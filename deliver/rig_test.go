@@ -27,10 +27,17 @@ type books struct {
 	// answer is returned.
 	snapshot func()
 	backlogs func() // the same of Backlogs
+
+	health   map[int64]Health
+	turns    []Turn
+	disabled map[int64]string
 }
 
 func newBooks() *books {
-	return &books{rows: map[Key]Ticket{}, lines: map[Key]Line{}, done: map[Key]Transition{}}
+	return &books{
+		rows: map[Key]Ticket{}, lines: map[Key]Line{}, done: map[Key]Transition{},
+		health: map[int64]Health{}, disabled: map[int64]string{},
+	}
 }
 
 // add commits fresh deliveries and returns their tickets.
@@ -66,6 +73,12 @@ func (b *books) flush() {
 	rs := b.waiting
 	b.waiting = nil
 	for _, r := range rs {
+		if r.Health != nil {
+			b.keep(r.Endpoint, *r.Health)
+		}
+		if r.Next.Disable != "" {
+			b.disabled[r.Endpoint] = r.Next.Disable
+		}
 		if _, ok := b.rows[r.Key]; !ok {
 			continue // cancelled meanwhile
 		}
@@ -148,6 +161,42 @@ func (b *books) Backlogs(_ context.Context, endpoints []int64) ([]Backlog, error
 	return ls, nil
 }
 
+func (b *books) Release(_ context.Context, endpoints []int64, due int64) error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for k, t := range b.rows {
+		if t.Due != 0 && slices.Contains(endpoints, k.Endpoint) {
+			t.Due = due
+			b.rows[k] = t
+		}
+	}
+	return nil
+}
+
+func (b *books) NoteHealth(_ context.Context, notes []HealthNote) error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for _, n := range notes {
+		b.keep(n.Endpoint, n.Health)
+		if n.Disable != "" {
+			b.disabled[n.Endpoint] = n.Disable
+		}
+	}
+	return nil
+}
+
+// keep books a health, if it is newer; b.mu is held.
+func (b *books) keep(endpoint int64, h Health) {
+	before := b.health[endpoint]
+	if h.Step <= before.Step {
+		return
+	}
+	b.health[endpoint] = h
+	if turn := Turned(before, h); turn != NoTurn {
+		b.turns = append(b.turns, turn)
+	}
+}
+
 func (b *books) NextDue(_ context.Context, after int64) (int64, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -203,7 +252,7 @@ func ok(context.Context, Key, int) Outcome { return Outcome{Class: OK, Status: 2
 func newRig(t *testing.T, maxInFlight int) *rig {
 	r := &rig{t: t, books: newBooks(), src: &source{lost: map[int64]bool{}}, ended: make(chan error, 1), answer: ok}
 	r.lanes = NewLanes(LanesOptions{
-		Books: r.books, Source: r.src, MaxInFlight: maxInFlight, Rand: func() float64 { return 0.5 },
+		Books: r.books, Source: r.src, MaxInFlight: maxInFlight, MaxPerOrg: maxInFlight, Rand: func() float64 { return 0.5 },
 		Send: func(ctx context.Context, _ *Target, _ *Payload, k Key, attempt int, _ time.Time) Outcome {
 			r.mu.Lock()
 			r.sent = append(r.sent, k)

@@ -67,7 +67,7 @@ func set[T any](dst, src *T) {
 
 const endpointColumns = `p.id, p.ulid, p.org, p.url, p.description, p.event_types, p.workspace, p.headers, p.timeout,
 	p.retry_initial, p.retry_multiplier, p.retry_max, p.retry_attempts, p.concurrency,
-	p.disabled_reason, p.disabled_at, p.failing_since, p.created_at, p.updated_at, p.revision, p.options`
+	p.disabled_reason, p.disabled_at, p.health, p.created_at, p.updated_at, p.revision, p.options`
 
 // scanEndpoint reads endpointColumns. The org's id and the secrets are left to
 // the caller.
@@ -84,7 +84,6 @@ func (s *Store) scanEndpoint(r row) (deliver.Endpoint, error) {
 		Concurrency:    int(r.int(13)),
 		DisabledReason: r.text(14),
 		DisabledAt:     fromMillis(r.int(15)),
-		FailingSince:   fromMillis(r.int(16)),
 		CreatedAt:      fromMillis(r.int(17)),
 		UpdatedAt:      fromMillis(r.int(18)),
 		Revision:       r.int(19),
@@ -94,6 +93,9 @@ func (s *Store) scanEndpoint(r row) (deliver.Endpoint, error) {
 	}
 	if err := json.Unmarshal([]byte(r.text(20)), &e.Options); err != nil {
 		return e, fmt.Errorf("options of endpoint %s: %w", e.ID, err)
+	}
+	if err := json.Unmarshal([]byte(r.text(16)), &e.Health); err != nil {
+		return e, fmt.Errorf("health of endpoint %s: %w", e.ID, err)
 	}
 	var err error
 	if e.Headers, err = s.openHeaders(r.int(2), r.int(0), r.blob(7)); err != nil {
@@ -165,9 +167,10 @@ func (t *txn) changed(o *orgState, e deliver.Endpoint) {
 }
 
 // OnEndpointChanged sets the function that is told of each endpoint that was
-// added, changed, disabled or enabled, that began or ceased to fail, or that
-// was removed ([deliver.DisabledRemoved]), once that is durable. The function is called
-// by the writer: it must be quick and must not call the store.
+// added, changed, disabled or enabled, or that was removed
+// ([deliver.DisabledRemoved]), once that is durable; not of its health, which the
+// lanes know before the store does. The function is called by the writer: it must
+// be quick and must not call the store.
 func (s *Store) OnEndpointChanged(f func(deliver.Endpoint)) { s.onEndpoint.Store(&f) }
 
 func (s *Store) tell(e deliver.Endpoint) {
@@ -210,7 +213,7 @@ func (s *Store) AddEndpoint(ctx context.Context, e deliver.Endpoint, start Start
 			return fmt.Errorf("there are %d already, the most that there may be; remove those that nobody needs: %w", n, ErrState)
 		}
 		now := t.now.Truncate(time.Millisecond).UTC()
-		e.CreatedAt, e.UpdatedAt, e.DisabledAt, e.FailingSince, e.Revision = now, now, time.Time{}, time.Time{}, 1
+		e.CreatedAt, e.UpdatedAt, e.DisabledAt, e.Health, e.Revision = now, now, time.Time{}, deliver.Health{}, 1
 		if !e.Enabled() {
 			e.DisabledAt = now
 		}
@@ -219,10 +222,10 @@ func (s *Store) AddEndpoint(ctx context.Context, e deliver.Endpoint, start Start
 			return fmt.Errorf("make endpoint id: %w", err)
 		}
 		e.ID = "ep_" + id.String()
-		args := append(settings(&e), e.ID, o.row, e.DisabledReason, toMillis(e.DisabledAt), int64(0), toMillis(now))
+		args := append(settings(&e), e.ID, o.row, e.DisabledReason, toMillis(e.DisabledAt), jsonText(e.Health), toMillis(now))
 		if _, err := t.c.exec(`INSERT INTO endpoints(url, description, event_types, workspace, timeout,
 			retry_initial, retry_multiplier, retry_max, retry_attempts, concurrency, options, updated_at, revision,
-			ulid, org, disabled_reason, disabled_at, failing_since, created_at)
+			ulid, org, disabled_reason, disabled_at, health, created_at)
 			VALUES(?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)`, args...); err != nil {
 			return err
 		}
@@ -317,6 +320,9 @@ func (s *Store) SetEndpoint(ctx context.Context, org, id string, c EndpointChang
 		if err := c.apply(e); err != nil {
 			return false, err
 		}
+		if before.Paused && !e.Paused {
+			e.Health = e.Renewed()
+		}
 		changes := endpointChanges(before, *e)
 		if len(changes) > 0 {
 			if err := t.audited(o, "endpoint.change", e.ID, changes); err != nil {
@@ -364,7 +370,7 @@ func (s *Store) EnableEndpoint(ctx context.Context, org, id string) (deliver.End
 
 func (t *txn) enable(o *orgState, e *deliver.Endpoint) error {
 	reason := e.DisabledReason
-	e.DisabledReason, e.DisabledAt, e.FailingSince = "", time.Time{}, time.Time{}
+	e.DisabledReason, e.DisabledAt, e.Health = "", time.Time{}, e.Renewed()
 	if err := t.resubscribe(o, e); err != nil {
 		return err
 	}
@@ -451,10 +457,10 @@ func (t *txn) write(o *orgState, e *deliver.Endpoint) error {
 	if err := t.keepRequestSettings(e); err != nil {
 		return err
 	}
-	args := append(settings(e), e.DisabledReason, toMillis(e.DisabledAt), toMillis(e.FailingSince), e.Row)
+	args := append(settings(e), e.DisabledReason, toMillis(e.DisabledAt), jsonText(e.Health), e.Row)
 	if _, err := t.c.exec(`UPDATE endpoints SET url=?, description=?, event_types=?, workspace=?, timeout=?,
 		retry_initial=?, retry_multiplier=?, retry_max=?, retry_attempts=?, concurrency=?, options=?, updated_at=?, revision=?,
-		disabled_reason=?, disabled_at=?, failing_since=? WHERE id=?`, args...); err != nil {
+		disabled_reason=?, disabled_at=?, health=? WHERE id=?`, args...); err != nil {
 		return err
 	}
 	t.changed(o, *e)

@@ -190,35 +190,3 @@ func TestStartAhead(t *testing.T) {
 		t.Errorf("spans %+v, %v", spans, err)
 	}
 }
-
-// Endpoints that begin or cease to fail are told of once, and their row is
-// written only then.
-func TestFailingSince(t *testing.T) {
-	c := newClock()
-	o := Options{Dir: t.TempDir(), Clock: c.read}
-	s := open(t, o)
-	w := newWalker(t, s, "acme", 1)
-	ev := w.commit(w.next(20))
-	var told []string
-	s.OnEndpointChanged(func(e deliver.Endpoint) { told = append(told, fmt.Sprint(toMillis(e.FailingSince))) })
-	key := func(i int) deliver.Key { return deliver.Key{Event: ev[i].Event, Endpoint: w.endpoints[0]} }
-	w.record(c.outcome(key(0), 1, deliver.Delivered))
-	began := toMillis(c.read())
-	w.record(c.outcome(key(1), 1, deliver.Pending))
-	c.add(time.Hour)
-	w.record(c.outcome(key(2), 1, deliver.Dead), c.outcome(key(3), 1, deliver.Pending))
-	ours := c.outcome(key(4), 1, deliver.Pending)
-	ours.Attempt.Class = deliver.Ours
-	w.record(ours)
-	shut(t, s)
-	s = open(t, o)
-	w.s = s
-	s.OnEndpointChanged(func(e deliver.Endpoint) { told = append(told, fmt.Sprint(toMillis(e.FailingSince))) })
-	if e, err := s.FindEndpointByRow(t.Context(), w.endpoints[0]); err != nil || toMillis(e.FailingSince) != began {
-		t.Errorf("failing since %v, %v", e.FailingSince, err)
-	}
-	w.record(c.outcome(key(5), 1, deliver.Delivered), c.outcome(key(6), 1, deliver.Delivered))
-	if diff := cmp.Diff([]string{fmt.Sprint(began), "0"}, told); diff != "" {
-		t.Errorf("told (-want +got):\n%s", diff)
-	}
-}

@@ -3,7 +3,6 @@ package sqlite
 import (
 	"context"
 	"fmt"
-	"time"
 
 	"github.com/grapnel-hooks/grapnel/deliver"
 )
@@ -191,7 +190,11 @@ func (t *txn) bookOne(r *deliver.Record) error {
 		return err
 	}
 	if n.Disable != "" {
-		if err := t.disableRow(r); err != nil {
+		silent, err := t.operational(r)
+		if err != nil {
+			return err
+		}
+		if err := t.disableRow(r.Endpoint, n.Disable, silent); err != nil {
 			return err
 		}
 	}
@@ -232,101 +235,4 @@ func nonNil(b []byte) []byte {
 		return []byte{}
 	}
 	return b
-}
-
-// disableRow disables the endpoint because of what came of an attempt.
-func (t *txn) disableRow(r *deliver.Record) error {
-	t.s.mu.RLock()
-	e := t.s.endpoints[r.Endpoint]
-	var o *orgState
-	if e != nil {
-		o = t.s.orgs[e.Org]
-	}
-	t.s.mu.RUnlock()
-	if o == nil {
-		return nil // removed meanwhile
-	}
-	now, err := t.endpoint(o, "p.id = ?", r.Endpoint)
-	if err != nil {
-		return err
-	}
-	if !now.Enabled() {
-		return nil
-	}
-	if err := t.disable(o, &now, r.Next.Disable); err != nil {
-		return err
-	}
-	silent, err := t.operational(r)
-	if err != nil {
-		return err
-	}
-	if !silent {
-		if err := t.announceDisabled(o, &now); err != nil {
-			return err
-		}
-	}
-	return t.write(o, &now)
-}
-
-// healthStep is how many endpoints change between failing and not in one
-// transaction. When thousands do at once, the outcomes of others must not wait
-// for that: the rest follows with the next transactions.
-const healthStep = 64
-
-// health keeps when the present run of failures of each endpoint began. The
-// row is written only when that changes. What is not written yet is in
-// w.health; a crash forgets it, and the next outcome tells it again.
-func (t *txn) health(records []deliver.Record) error {
-	t.s.mu.RLock()
-	for i := range records {
-		r := &records[i]
-		e := t.s.endpoints[r.Endpoint]
-		if e == nil || r.Held || r.Attempt.Class == deliver.Ours {
-			continue
-		}
-		since, waits := t.w.health[r.Endpoint]
-		if !waits {
-			since = e.FailingSince
-		}
-		switch fails := r.Attempt.Class != deliver.OK; {
-		case fails && since.IsZero():
-			since = r.Attempt.Started.Truncate(time.Millisecond).UTC()
-		case !fails && !since.IsZero():
-			since = time.Time{}
-		default:
-			continue
-		}
-		if since.Equal(e.FailingSince) {
-			delete(t.w.health, r.Endpoint)
-		} else {
-			t.w.health[r.Endpoint] = since
-		}
-	}
-	t.s.mu.RUnlock()
-	left := healthStep
-	for row, since := range t.w.health {
-		if left--; left < 0 {
-			break
-		}
-		t.after = append(t.after, func() { delete(t.w.health, row) })
-		t.s.mu.RLock()
-		var o *orgState
-		if e := t.s.endpoints[row]; e != nil {
-			o = t.s.orgs[e.Org]
-		}
-		t.s.mu.RUnlock()
-		if o == nil {
-			continue
-		}
-		e, err := t.endpoint(o, "p.id = ?", row) // as of this transaction: it may have been disabled just now
-		if err != nil {
-			return err
-		}
-		e.FailingSince = since
-		if _, err := t.c.exec("UPDATE endpoints SET failing_since=? WHERE id=?", toMillis(since), row); err != nil {
-			return err
-		}
-		t.changed(o, e)
-	}
-	return nil
 }

@@ -20,12 +20,11 @@ type txn struct {
 
 	// Of the present attempt.
 	now    time.Time
-	next   int64               // number of the next event
-	after  []func()            // once durable
-	counts map[int64]change    // by endpoint
-	fails  map[int64]time.Time // endpoints whose failing-since changes, by row
-	plain  []*deliver.Record   // successes at the first attempt, for one statement
-	rows   int64               // deliveries and records written
+	next   int64             // number of the next event
+	after  []func()          // once durable
+	counts map[int64]change  // by endpoint
+	plain  []*deliver.Record // successes at the first attempt, for one statement
+	rows   int64             // deliveries and records written
 	plans  bool
 	// Operational events written, by org. Of an operation that was undone they stay: it
 	// is a bound.
@@ -55,7 +54,7 @@ func (t *txn) attempt(ops []*op, records []deliver.Record) (err error) {
 	began := time.Now()
 	t.now, t.next, t.after, t.rows, t.plans = t.s.now(), t.w.nextEvent, nil, 0, false
 	t.caller, t.made = Caller{Actor: itself}, nil
-	t.counts, t.fails, t.plain = make(map[int64]change), nil, t.plain[:0]
+	t.counts, t.plain = make(map[int64]change), t.plain[:0]
 	t.announced = make(map[int64]int64)
 	for _, o := range ops {
 		o.err = nil

@@ -34,11 +34,11 @@ type writer struct {
 	pinned    *sql.Conn
 	c         *conn
 	nextEvent int64
-	kept      map[int64]struct{}  // events whose payload is known to be stored
-	health    map[int64]time.Time // endpoints whose failing_since is to be written, see txn.health
-	stuck     []deliver.Record    // that could not be written yet
-	retryAt   time.Time           // when to try stuck again
-	spare     []deliver.Record    // room for the next batch
+	kept      map[int64]struct{} // events whose payload is known to be stored
+	health    map[int64]unwell   // endpoints whose health is to be written, see txn.health
+	stuck     []deliver.Record   // that could not be written yet
+	retryAt   time.Time          // when to try stuck again
+	spare     []deliver.Record   // room for the next batch
 
 	ops     chan *op
 	kick    chan struct{} // records began to wait, or are worth a transaction
@@ -74,7 +74,7 @@ func newWriter(s *Store, db *sql.DB) *writer {
 		s:       s,
 		db:      db,
 		kept:    make(map[int64]struct{}),
-		health:  make(map[int64]time.Time),
+		health:  make(map[int64]unwell),
 		ops:     make(chan *op, maxOps),
 		kick:    make(chan struct{}, 1),
 		closing: make(chan struct{}),

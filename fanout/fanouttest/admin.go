@@ -160,6 +160,7 @@ func (b *Books) EnableEndpoint(ctx context.Context, name, id string) (deliver.En
 	return b.change(name, id, func(o *org, e *endpoint) {
 		if !e.Enabled() {
 			e.DisabledReason = ""
+			e.Health = e.Renewed()
 			if c := o.behind[e.Row]; c != nil {
 				o.grow(c, e)
 			} else {

@@ -52,6 +52,7 @@ type Broken struct {
 	OpenLate       bool // its subscription opens one sequence too late
 	PlaceFirst     bool // its place moves even if its rows are not written
 	ForgetLines    bool // Lines knows of none
+	ForgetHealth   bool // endpoints seem well after each start
 }
 
 const (

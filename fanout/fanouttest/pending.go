@@ -41,11 +41,8 @@ func (b *Books) book(r deliver.Record) (disabled bool) {
 
 // learn takes from a record what it says of its endpoint.
 func (b *Books) learn(o *org, ep *endpoint, r *deliver.Record) (disabled bool) {
-	switch {
-	case r.Attempt.Class == deliver.OK:
-		ep.FailingSince = time.Time{}
-	case r.Attempt.Class != deliver.Ours && ep.FailingSince.IsZero():
-		ep.FailingSince = b.now()
+	if r.Health != nil && !b.Broken.ForgetHealth {
+		ep.noteHealth(*r.Health)
 	}
 	if r.Next.Disable == "" || ep.removed || !ep.Enabled() {
 		return false
@@ -53,6 +50,55 @@ func (b *Books) learn(o *org, ep *endpoint, r *deliver.Record) (disabled bool) {
 	b.disable(o, ep, r.Next.Disable)
 	return true
 }
+
+// noteHealth keeps a health, unless it is older than the one that is there.
+func (e *endpoint) noteHealth(h deliver.Health) {
+	if h.Step > e.Step {
+		e.Health = h
+	}
+}
+
+// NoteHealth implements [deliver.Books].
+func (b *Books) NoteHealth(ctx context.Context, notes []deliver.HealthNote) error {
+	if err := b.begin(callAdmin, "note the health of %d endpoints", len(notes)); err != nil {
+		return err
+	}
+	var changed []deliver.Endpoint
+	for _, n := range notes {
+		e := b.disk.endpoint(n.Endpoint)
+		if e == nil || e.removed {
+			continue
+		}
+		e.noteHealth(n.Health)
+		if n.Disable != "" && e.Enabled() {
+			b.disable(b.disk.orgs[e.Org], e, n.Disable)
+			changed = append(changed, e.Endpoint)
+		}
+	}
+	b.end()
+	b.tell(changed...)
+	return nil
+}
+
+// Release implements [deliver.Books].
+func (b *Books) Release(ctx context.Context, endpoints []int64, due int64) error {
+	if err := b.begin(callAdmin, "release the deliveries of %d endpoints", len(endpoints)); err != nil {
+		return err
+	}
+	defer b.end()
+	for _, e := range b.disk.events {
+		for _, d := range e.deliveries {
+			if d.state == deliver.Pending && d.Due > 0 && d.Due <= due+releaseSpan.Milliseconds() && slices.Contains(endpoints, d.Endpoint) {
+				d.Due = due
+			}
+		}
+	}
+	return nil
+}
+
+// releaseSpan is as in production: what is due later is kept back for another
+// reason than a backoff.
+const releaseSpan = 30 * 24 * time.Hour
 
 // pending lists the pending deliveries of the endpoints (nil: all), ascending.
 func (b *Books) pending(endpoints []int64) []deliver.Ticket {

@@ -56,7 +56,7 @@ CREATE TABLE endpoints(
   options         TEXT    NOT NULL,        -- JSON of deliver.Options
   disabled_reason TEXT    NOT NULL,        -- '': enabled
   disabled_at     INTEGER NOT NULL,        -- ms, 0: not
-  failing_since   INTEGER NOT NULL,        -- ms, 0: the last outcome was a success
+  health          TEXT    NOT NULL,        -- JSON of deliver.Health
   created_at      INTEGER NOT NULL,        -- ms
   updated_at      INTEGER NOT NULL,        -- ms
   revision        INTEGER NOT NULL,        -- of all that people set, and of disabled_reason
