@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/grapnel-hooks/grapnel/deliver"
+	"github.com/grapnel-hooks/grapnel/deliver/sign"
 	"github.com/grapnel-hooks/grapnel/fanout"
 	"github.com/oklog/ulid/v2"
 )
@@ -26,6 +27,7 @@ type EndpointChange struct {
 	Retry       *deliver.Policy
 	Concurrency *int
 	Options     func(*deliver.Options) // makes the change, and may be called more than once; nil: there is none
+	Secret      sign.Secret            // takes the place of all that sign now; zero: there is none
 	Disabled    *bool                  // true: by hand; false enables it, whatever had disabled it
 	// Revision is the one that the change is meant for; 0 means any.
 	Revision int64
@@ -324,10 +326,17 @@ func (s *Store) SetEndpoint(ctx context.Context, org, id string, c EndpointChang
 			e.Health = e.Renewed()
 		}
 		changes := endpointChanges(before, *e)
-		if len(changes) > 0 {
+		changed := len(changes) > 0
+		if changed {
 			if err := t.audited(o, "endpoint.change", e.ID, changes); err != nil {
 				return false, err
 			}
+		}
+		if !c.Secret.IsZero() {
+			if err := t.rotate(o, e, c.Secret, 0); err != nil {
+				return false, err
+			}
+			changed = true
 		}
 		if c.Disabled != nil && *c.Disabled == e.Enabled() {
 			if *c.Disabled {
@@ -340,7 +349,7 @@ func (s *Store) SetEndpoint(ctx context.Context, org, id string, c EndpointChang
 				return false, err
 			}
 		}
-		return len(changes) > 0, nil
+		return changed, nil
 	})
 }
 

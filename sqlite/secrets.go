@@ -21,7 +21,7 @@ func (s *Store) scanSecret(r row) (deliver.Secret, error) {
 	if err != nil {
 		return deliver.Secret{}, fmt.Errorf("secret %d: %w", r.int(0), err)
 	}
-	secret, err := sign.ParseSecret(string(text))
+	secret, err := sign.AnySecret(string(text))
 	if err != nil {
 		return deliver.Secret{}, fmt.Errorf("secret %d: %w", r.int(0), err)
 	}
@@ -101,23 +101,27 @@ func (t *txn) keepSecrets(o *orgState, e *deliver.Endpoint, before []deliver.Sec
 // [ErrNotFound], and [ErrState] when too many secrets would sign.
 func (s *Store) RotateSecret(ctx context.Context, org, id string, secret sign.Secret, overlap time.Duration) (deliver.Endpoint, error) {
 	return s.edit(ctx, org, id, func(t *txn, o *orgState, e *deliver.Endpoint) (bool, error) {
-		before := e.Secrets
-		next, err := deliver.RotateSecrets(before, secret, t.now.Truncate(time.Millisecond).UTC(), overlap)
-		if errors.As(err, new(*deliver.SecretsError)) {
-			return false, fmt.Errorf("%w: %w", ErrState, err)
-		}
-		if err != nil {
-			return false, err
-		}
-		e.Secrets = next
-		if err := t.keepSecrets(o, e, before); err != nil {
-			return false, err
-		}
-		if err := t.announceRotated(o, e); err != nil {
-			return false, err
-		}
-		return true, t.audited(o, "secret.rotate", e.ID, Changes{"secret": {}, "overlap": {nil, overlap.String()}})
+		return true, t.rotate(o, e, secret, overlap)
 	})
+}
+
+func (t *txn) rotate(o *orgState, e *deliver.Endpoint, secret sign.Secret, overlap time.Duration) error {
+	before := e.Secrets
+	next, err := deliver.RotateSecrets(before, secret, t.now.Truncate(time.Millisecond).UTC(), overlap)
+	if errors.As(err, new(*deliver.SecretsError)) {
+		return fmt.Errorf("%w: %w", ErrState, err)
+	}
+	if err != nil {
+		return err
+	}
+	e.Secrets = next
+	if err := t.keepSecrets(o, e, before); err != nil {
+		return err
+	}
+	if err := t.announceRotated(o, e); err != nil {
+		return err
+	}
+	return t.audited(o, "secret.rotate", e.ID, Changes{"secret": {}, "overlap": {nil, overlap.String()}})
 }
 
 // dropSecrets deletes up to n secrets that have ended. That changes nothing that

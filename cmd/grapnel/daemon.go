@@ -52,6 +52,7 @@ type daemonOptions struct {
 	Plans     map[string][]string // plan → features; nil: every org has every feature
 	MaxData   int                 // bytes of an event's data; 0: 256 KiB
 	Strict    bool                // events must keep to the catalogue
+	Formats   []deliver.Format    // beside the built-in ones; each is sound
 	// EventTypes are put into the catalogue at the start.
 	EventTypes []catalogue.Type
 
@@ -75,6 +76,7 @@ type daemon struct {
 	store    *sqlite.Store
 	server   *stream.Server // nil with an external broker
 	broker   *stream.Client
+	formats  *deliver.Formats
 	guard    *deliver.Guard
 	sender   *deliver.Sender
 	source   *fanout.Source // of payloads
@@ -151,6 +153,9 @@ func openDaemon(ctx context.Context, o daemonOptions) (_ *daemon, err error) {
 		return nil, err
 	}
 
+	if d.formats, err = deliver.NewFormats(o.Formats); err != nil {
+		return nil, err
+	}
 	d.guard = deliver.NewGuard(deliver.GuardOptions{
 		Allow: o.Allow, AllowHTTP: o.AllowHTTP, Ports: o.Ports, Listening: d.listening(), Local: deliver.LocalAddrs,
 	})
@@ -166,6 +171,7 @@ func openDaemon(ctx context.Context, o daemonOptions) (_ *daemon, err error) {
 		MaxInFlight: o.MaxInFlight,
 		Observe:     d.observe,
 		Failpoint:   o.Failpoint,
+		Formats:     d.formats,
 		Log:         o.Log,
 	})
 	d.replayer = newReplayer(d)
@@ -223,7 +229,7 @@ func (d *daemon) Run(ctx context.Context) error {
 	}
 	for _, ep := range endpoints {
 		if err := d.lanes.Set(ep); err != nil {
-			d.log.Error("endpoint cannot be used", "org", ep.Org, "endpoint", ep.ID, "error", err)
+			d.unusable(&ep, err)
 		}
 	}
 	d.store.OnEndpointChanged(d.endpointChanged)
@@ -283,7 +289,7 @@ func (d *daemon) endpointChanged(ep deliver.Endpoint) {
 		return
 	}
 	if err := d.lanes.Set(ep); err != nil {
-		d.log.Error("endpoint cannot be used", "org", ep.Org, "endpoint", ep.ID, "error", err)
+		d.unusable(&ep, err)
 	}
 	was, _ := d.disabled.Swap(ep.Row, ep.DisabledReason)
 	if !ep.Enabled() && was != ep.DisabledReason {

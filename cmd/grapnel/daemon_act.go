@@ -84,7 +84,10 @@ func (d *daemon) TestEndpoint(ctx context.Context, org, id string) (httpapi.Test
 		return httpapi.Test{}, fmt.Errorf("test endpoint %s: %w", id, httpapi.ErrBusy)
 	}
 	defer done()
-	target, err := deliver.NewTarget(ep)
+	target, err := d.formats.Target(ep)
+	if errors.Is(err, deliver.ErrFormat) {
+		return httpapi.Test{}, fmt.Errorf("%w: %w", httpapi.ErrState, err)
+	}
 	if err != nil {
 		return httpapi.Test{}, err
 	}

@@ -9,7 +9,6 @@ import (
 
 	"github.com/grapnel-hooks/grapnel/cmd/internal/httpapi"
 	"github.com/grapnel-hooks/grapnel/deliver"
-	"github.com/grapnel-hooks/grapnel/deliver/sign"
 )
 
 // Secret is in the audit before it is told.
@@ -32,12 +31,13 @@ func signing(e deliver.Endpoint) deliver.Endpoint {
 }
 
 func (d *daemon) RotateSecret(ctx context.Context, org, id string, r httpapi.Rotation) (deliver.Endpoint, error) {
-	secret := sign.NewSecret()
-	if r.Secret != "" {
-		var err error
-		if secret, err = sign.ParseSecret(r.Secret); err != nil {
-			return deliver.Endpoint{}, &httpapi.Invalid{Field: "secret", Detail: err.Error()}
-		}
+	ep, err := d.store.GetEndpoint(ctx, org, id)
+	if err != nil {
+		return deliver.Endpoint{}, answered(err)
+	}
+	secret, err := d.secretFor(ep.Format, r.Secret)
+	if err != nil {
+		return deliver.Endpoint{}, err
 	}
 	shape := func(made any) any { return signing(made.(deliver.Endpoint)) }
 	e, err := d.store.RotateSecret(d.asked(ctx, shape), org, id, secret, r.Overlap)

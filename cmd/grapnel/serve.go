@@ -204,7 +204,7 @@ func daemonFrom(cfg config.Serve, log *slog.Logger) daemonOptions {
 		},
 		Prefix: cfg.SubjectPrefix, MaxData: cfg.MaxEventSize,
 		AllowHTTP: cfg.AllowHTTP, Allow: cfg.AllowNetworks, Plans: cfg.Plans, Strict: cfg.Strict, EventTypes: cfg.EventTypes,
-		Ports: cfg.AllowPorts, KeyFile: cfg.SecretsKeyFile, Keys: cfg.SecretsKeys,
+		Formats: cfg.Formats, Ports: cfg.AllowPorts, KeyFile: cfg.SecretsKeyFile, Keys: cfg.SecretsKeys,
 		KeepFinished: cfg.KeepFinished, KeepDead: cfg.KeepDead, Log: log,
 	}
 }

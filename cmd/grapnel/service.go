@@ -9,7 +9,6 @@ import (
 
 	"github.com/grapnel-hooks/grapnel/cmd/internal/httpapi"
 	"github.com/grapnel-hooks/grapnel/deliver"
-	"github.com/grapnel-hooks/grapnel/deliver/sign"
 	"github.com/grapnel-hooks/grapnel/fanout"
 	"github.com/grapnel-hooks/grapnel/sqlite"
 	"github.com/grapnel-hooks/grapnel/stream"
@@ -188,11 +187,9 @@ func (d *daemon) AddEndpoint(ctx context.Context, e httpapi.NewEndpoint) (out ht
 	if _, err := d.store.GetOrg(ctx, e.Org); err != nil {
 		return out, answered(err)
 	}
-	secret := sign.NewSecret()
-	if e.Secret != "" {
-		if secret, err = sign.ParseSecret(e.Secret); err != nil {
-			return out, &httpapi.Invalid{Field: "secret", Detail: err.Error()}
-		}
+	secret, err := d.secretFor(e.Options.Format, e.Secret)
+	if err != nil {
+		return out, err
 	}
 	ep := deliver.Endpoint{
 		Org: e.Org, URL: e.URL, Description: e.Description, EventTypes: e.EventTypes, Workspace: e.Workspace,
@@ -203,6 +200,9 @@ func (d *daemon) AddEndpoint(ctx context.Context, e httpapi.NewEndpoint) (out ht
 		ep.DisabledReason = deliver.DisabledManual
 	}
 	if err := d.checkEndpoint(&ep); err != nil {
+		return out, err
+	}
+	if err := d.checkFormat(&ep); err != nil {
 		return out, err
 	}
 	if err := d.checkTypes(ep.EventTypes); err != nil {
@@ -244,6 +244,9 @@ func (d *daemon) checkEndpoint(ep *deliver.Endpoint) error {
 	}
 	if err := ep.Retry.Check(); err != nil {
 		return &httpapi.Invalid{Field: "retry", Detail: err.Error()}
+	}
+	if err := checkRedactions(ep.Redact); err != nil {
+		return err
 	}
 	return answered(ep.Options.Check())
 }
@@ -290,8 +293,23 @@ func (d *daemon) ChangeEndpoint(ctx context.Context, org, id string, c httpapi.E
 	if c.Retry != nil {
 		next.Retry = *c.Retry
 	}
+	if c.Secret != "" {
+		if change.Secret, err = d.secretFor(next.Format, c.Secret); err != nil {
+			return e, err
+		}
+		next.Secrets = []deliver.Secret{{Secret: change.Secret}}
+	}
 	if err := d.checkEndpoint(&next); err != nil {
 		return e, err
+	}
+	if c.Headers != nil {
+		next.Headers = *c.Headers
+	}
+	// An endpoint whose format is gone can still be disabled, or moved.
+	if next.Format != e.Format || c.Headers != nil || c.Secret != "" {
+		if err := d.checkFormat(&next); err != nil {
+			return e, err
+		}
 	}
 	if c.EventTypes != nil {
 		if err := d.checkTypes(next.EventTypes); err != nil {

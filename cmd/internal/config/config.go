@@ -6,7 +6,7 @@
 // Every setting is one [setting] in one table: its name is that of the flag
 // (nats-url), of the variable (GRAPNEL_NATS_URL) and of the file's key
 // (nats_url), and one function reads its text, wherever that came from. The
-// file has keys more that are no flags: plans, retention and event_types.
+// file has keys more that are no flags: plans, retention, event_types and formats.
 //
 // What is wrong is an [Error] that says where: the flag, the variable, or the
 // line of the file. A name that is not known is an error too, with the name
@@ -25,6 +25,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/grapnel-hooks/grapnel/deliver"
 	"github.com/grapnel-hooks/grapnel/fanout/catalogue"
 	"github.com/grapnel-hooks/grapnel/sqlite/seal"
 	"github.com/grapnel-hooks/grapnel/stream"
@@ -48,6 +49,7 @@ type Serve struct {
 	MaxEventSize                       int              // bytes of an event's data
 	Strict                             bool             // events must keep to the catalogue
 	EventTypes                         []catalogue.Type // to be put into it at the start; each is sound by itself
+	Formats                            []deliver.Format // beside the built-in ones; each is sound
 	RateLimit                          int              // requests a second with one token; 0: no limit
 	TrustedProxies                     []netip.Prefix   // whose X-Forwarded-For is believed
 	AllowHTTP                          bool
@@ -243,7 +245,7 @@ func Load(f *pflag.FlagSet, env func(string) (string, bool)) (Serve, error) {
 		}
 		c.File = name
 	}
-	c.EventTypes = file.eventTypes
+	c.EventTypes, c.Formats = file.eventTypes, file.formats
 	c.Plans, c.KeepFinished, c.KeepDead = file.plans, file.keepFinished, file.keepDead
 	said := map[string]string{} // flag → where it was said
 	var errs []error

@@ -165,7 +165,6 @@ func TestLoadRefuses(t *testing.T) {
 		{name: "unknown key, nothing near", file: "colour: blue\n", want: "grapnel.yaml:1: colour: unknown key: known are allow_http, allow_network, allow_port, data,"},
 		{name: "all errors at once", file: "colour: blue\nlog_level: loud\nplan: x\n", want: "yaml:1: colour\nyaml:3: plan"},
 		{name: "all bad values at once", file: "log_level: loud\nlisten: x\n", want: "yaml:1: log_level: \"loud\"\nyaml:2: listen: \"x\""},
-		{name: "later: formats", file: "formats: {}\n", want: "grapnel.yaml:1: formats: this version of grapnel does not support it yet"},
 		{name: "strict", file: "strict: maybe\n", want: "grapnel.yaml:1: strict: \"maybe\": want true or false"},
 		{name: "event types", file: "listen: off\nevent_types:\n  - name: a\n  - {name: b, schema: {type: text}}\n", want: "grapnel.yaml:2: event_types: line 4: event type b: schema: /type"},
 		{name: "no event types", file: "event_types: {a: b}\n", want: "grapnel.yaml:1: event_types: want a list of event types, or the name of a file"},

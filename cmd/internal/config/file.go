@@ -15,14 +15,11 @@ import (
 	"github.com/goccy/go-yaml/parser"
 	"github.com/grapnel-hooks/grapnel/cmd/internal/suggest"
 	"github.com/grapnel-hooks/grapnel/cmd/internal/typefile"
+	"github.com/grapnel-hooks/grapnel/deliver"
 	"github.com/grapnel-hooks/grapnel/fanout/catalogue"
 )
 
 const maxFile = 1 << 20 // bytes
-
-// later are keys of the contract that this version does not serve. They are
-// refused: who writes them relies on them.
-var later = []string{"formats"}
 
 // file is a configuration file, read.
 type file struct {
@@ -30,6 +27,7 @@ type file struct {
 	entries                map[string]entry
 	plans                  map[string][]string
 	eventTypes             []catalogue.Type
+	formats                []deliver.Format
 	keepFinished, keepDead time.Duration
 }
 
@@ -108,8 +106,9 @@ func (f *file) take(key string, line int, value ast.Node) (err error) {
 	case key == "event_types":
 		f.eventTypes, err = eventTypes(f.name, value)
 		return err
-	case slices.Contains(later, key):
-		return errors.New("this version of grapnel does not support it yet; take it out")
+	case key == "formats":
+		f.formats, err = formats(value)
+		return err
 	}
 	i := slices.IndexFunc(settings, func(s setting) bool { return s.key() == key })
 	if i < 0 {
@@ -134,7 +133,7 @@ func (f *file) take(key string, line int, value ast.Node) (err error) {
 
 // names are all keys of a file.
 func names() []string {
-	n := []string{"plans", "retention", "event_types"}
+	n := []string{"plans", "retention", "event_types", "formats"}
 	for _, s := range settings {
 		n = append(n, s.key())
 	}

@@ -97,14 +97,18 @@ func (a *api) addEndpoint(ctx context.Context, in *endpointCreate) (MadeEndpoint
 }
 
 func endpointCreated(m MadeEndpoint) EndpointCreated {
-	return EndpointCreated{endpointBody(m.Endpoint), m.Secret}
+	created := EndpointCreated{EndpointBody: endpointBody(m.Endpoint), Secret: m.Secret}
+	if len(m.Endpoint.Secrets) > 0 {
+		created.PublicKey = m.Endpoint.Secrets[0].Public().String()
+	}
+	return created
 }
 
 func (a *api) changeEndpoint(ctx context.Context, in *endpointUpdate) (*endpointAnswer, error) {
 	b := in.Body
 	c := EndpointChange{
 		URL: b.URL, Description: b.Description.pointer(), Workspace: b.WorkspaceID.pointer(),
-		EventTypes: b.EventTypes, Concurrency: b.Concurrency, Disabled: b.Disabled,
+		EventTypes: b.EventTypes, Concurrency: b.Concurrency, Secret: b.Secret, Disabled: b.Disabled,
 	}
 	var err error
 	if c.Options, err = b.OptionsChange.apply(); err != nil {

@@ -11,7 +11,7 @@ import (
 
 // Rotation says how an endpoint's secret is replaced.
 type Rotation struct {
-	Secret  string        // whsec_…; "": make one
+	Secret  string        // as the endpoint's format wants it; "": make one
 	Overlap time.Duration // how long the older ones go on to sign; 0 to deliver.MaxOverlap
 }
 
@@ -43,6 +43,7 @@ type Secrets interface {
 // SecretBody is the answer that shows an endpoint's secret.
 type SecretBody struct {
 	Secret    string           `json:"secret" example:"whsec_bm90LWEtc2VjcmV0LWJ1dC1hbi1leGFtcGxlLW9mLW9uZQ==" doc:"Signs every request to the endpoint"`
+	PublicKey string           `json:"public_key,omitempty" example:"whpk_bm90LWEta2V5LWJ1dC1hbi1leGFtcGxlLW9mLTE=" doc:"Of a format that signs by ed25519: what receivers verify with"`
 	CreatedAt time.Time        `json:"created_at"`
 	Previous  []PreviousSecret `json:"previous" nullable:"false" doc:"Older secrets that still sign, newest first; their texts are not shown"`
 }
@@ -55,7 +56,7 @@ type PreviousSecret struct {
 
 // SecretRotate is the body of POST …/rotate-secret.
 type SecretRotate struct {
-	Secret  string    `json:"secret,omitempty" maxLength:"128" doc:"whsec_ and base64 of 24 to 64 bytes; made when left out"`
+	Secret  string    `json:"secret,omitempty" maxLength:"128" doc:"whsec_ and base64 of 24 to 64 bytes, or what another format signs with: 16 to 128 printable characters, or whsk_; made when left out"`
 	Overlap *Duration `json:"overlap,omitempty" nullable:"false" example:"24h" doc:"How long the older secrets go on to sign, 0s to 168h; 24h when left out; 0s after a leak"`
 }
 
@@ -129,7 +130,7 @@ func secretBody(e deliver.Endpoint) SecretBody {
 	b := SecretBody{Previous: []PreviousSecret{}}
 	for i, k := range e.Secrets {
 		if i == 0 {
-			b.Secret, b.CreatedAt = k.Reveal(), utc(k.CreatedAt)
+			b.Secret, b.PublicKey, b.CreatedAt = k.Reveal(), k.Public().String(), utc(k.CreatedAt)
 			continue
 		}
 		b.Previous = append(b.Previous, PreviousSecret{CreatedAt: utc(k.CreatedAt), ExpiresAt: utc(k.ExpiresAt)})

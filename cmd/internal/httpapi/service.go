@@ -144,7 +144,7 @@ type NewEndpoint struct {
 	Description string
 	EventTypes  []string
 	Workspace   string           // "": org-wide
-	Secret      string           // whsec_…; "": make one
+	Secret      string           // as the format wants it; "": make one
 	Headers     []deliver.Header // in any order, not checked
 	Timeout     time.Duration
 	Retry       deliver.Policy
@@ -169,6 +169,7 @@ type EndpointChange struct {
 	Retry                       *deliver.Policy
 	Concurrency                 *int
 	Options                     func(*deliver.Options) // makes the change; nil: there is none
+	Secret                      string                 // takes the place of all that sign now; "new": make one; "": leave them
 	Disabled                    *bool
 	Headers                     *[]deliver.Header // one without a value keeps the value that it has
 	Revision                    int64             // that it is meant for; 0: any. Else it is ErrRevision

@@ -91,7 +91,8 @@ func (b EndpointBody) etag() string {
 // that shows the secret.
 type EndpointCreated struct {
 	EndpointBody
-	Secret string `json:"secret" example:"whsec_bm90LWEtc2VjcmV0LWJ1dC1hbi1leGFtcGxlLW9mLW9uZQ==" doc:"Signs every request to the endpoint; shown here and never again"`
+	Secret    string `json:"secret" example:"whsec_bm90LWEtc2VjcmV0LWJ1dC1hbi1leGFtcGxlLW9mLW9uZQ==" doc:"Signs every request to the endpoint; shown here and never again"`
+	PublicKey string `json:"public_key,omitempty" example:"whpk_bm90LWEta2V5LWJ1dC1hbi1leGFtcGxlLW9mLTE=" doc:"Of a format that signs by ed25519: what receivers verify with"`
 }
 
 // EndpointCreate is the body of POST /orgs/{org}/endpoints.
@@ -100,7 +101,7 @@ type EndpointCreate struct {
 	EventTypes  []string          `json:"event_types,omitempty" nullable:"false" minItems:"1" maxItems:"100" example:"[\"invoice.*\"]" doc:"Exact (invoice.paid), a prefix (invoice.*) or every (*), which is the default"`
 	WorkspaceID Clearable         `json:"workspace_id,omitzero" example:"berlin" doc:"Only this workspace's events; without it, or null, org-wide"`
 	Description Clearable         `json:"description,omitzero" example:"Invoices to the ledger" doc:"For people"`
-	Secret      string            `json:"secret,omitempty" maxLength:"128" doc:"whsec_ and base64 of 24 to 64 bytes; made when left out"`
+	Secret      string            `json:"secret,omitempty" maxLength:"128" doc:"whsec_ and base64 of 24 to 64 bytes, or what another format signs with: 16 to 128 printable characters, or whsk_; made when left out"`
 	Headers     map[string]string `json:"headers,omitempty" nullable:"false" maxProperties:"20" example:"{\"Authorization\":\"Bearer of-the-receiver\"}" doc:"Sent with each request, up to 20; kept encrypted and never shown again"`
 	TimeoutMS   *int              `json:"timeout_ms,omitempty" nullable:"false" minimum:"1000" maximum:"30000" example:"10000"`
 	Retry       *Retry            `json:"retry,omitempty"`
@@ -121,7 +122,8 @@ type EndpointUpdate struct {
 	Retry       *Retry             `json:"retry,omitempty"`
 	Concurrency *int               `json:"concurrency,omitempty" nullable:"false" minimum:"1" maximum:"256"`
 	OptionsChange
-	Disabled *bool `json:"disabled,omitempty" nullable:"false" example:"false" doc:"false enables it, whatever had disabled it, and resumes its pending deliveries"`
+	Secret   string `json:"secret,omitempty" maxLength:"128" doc:"Takes the place of all that sign now, at once, as a format that they do not fit needs it; new: one is made. Use rotate-secret otherwise"`
+	Disabled *bool  `json:"disabled,omitempty" nullable:"false" example:"false" doc:"false enables it, whatever had disabled it, and resumes its pending deliveries"`
 }
 
 // EventCreate is one event in the body of POST /orgs/{org}/events.

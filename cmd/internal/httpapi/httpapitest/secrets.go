@@ -8,7 +8,6 @@ import (
 
 	"github.com/grapnel-hooks/grapnel/cmd/internal/httpapi"
 	"github.com/grapnel-hooks/grapnel/deliver"
-	"github.com/grapnel-hooks/grapnel/deliver/sign"
 )
 
 // Secret implements httpapi.Secrets.
@@ -40,9 +39,9 @@ func (s *Service) RotateSecret(ctx context.Context, org, id string, r httpapi.Ro
 	if r.Secret == "" {
 		r.Secret = fmt.Sprintf("whsec_%s%04d", strings.Repeat("A", 40), len(e.Secrets)) // 33 bytes
 	}
-	secret, err := sign.ParseSecret(r.Secret)
+	secret, err := secretFor(e.Format, r.Secret)
 	if err != nil {
-		return e, &httpapi.Invalid{Field: "secret", Detail: err.Error()}
+		return e, err
 	}
 	e.Secrets, err = deliver.RotateSecrets(e.Secrets, secret, at, r.Overlap)
 	if err != nil {

@@ -175,9 +175,9 @@ func (s *Service) AddEndpoint(ctx context.Context, e httpapi.NewEndpoint) (out h
 		return out, &httpapi.Invalid{Field: "url", Detail: "must begin with https://"}
 	}
 	text := cmp.Or(e.Secret, Secret)
-	secret, err := sign.ParseSecret(text)
+	secret, err := secretFor(e.Options.Format, text)
 	if err != nil {
-		return out, &httpapi.Invalid{Field: "secret", Detail: err.Error()}
+		return out, err
 	}
 	own, err := headers(nil, &e.Headers, false)
 	if err != nil {
@@ -200,6 +200,19 @@ func (s *Service) AddEndpoint(ctx context.Context, e httpapi.NewEndpoint) (out h
 	s.note(ctx, e.Org, "endpoint.add", made.ID)
 	out = httpapi.MadeEndpoint{Endpoint: made, Secret: text}
 	return out, s.remember(ctx, out)
+}
+
+// secretFor is a secret for a format that is built in.
+func secretFor(format, text string) (sign.Secret, error) {
+	scheme := (*deliver.Formats)(nil).Scheme(format)
+	if scheme == "" {
+		return sign.Secret{}, &httpapi.Invalid{Field: "format", Detail: fmt.Sprintf("there is no format %q", format)}
+	}
+	secret, err := scheme.ParseSecret(text)
+	if err != nil {
+		return secret, &httpapi.Invalid{Field: "secret", Detail: err.Error()}
+	}
+	return secret, nil
 }
 
 func checkOptions(o deliver.Options) error {
@@ -271,6 +284,21 @@ func (s *Service) ChangeEndpoint(ctx context.Context, org, id string, c httpapi.
 		if err := checkOptions(e.Options); err != nil {
 			return e, err
 		}
+	}
+	if c.Secret != "" {
+		if c.Secret == "new" {
+			c.Secret = Secret
+		}
+		secret, err := secretFor(e.Format, c.Secret)
+		if err != nil {
+			return e, err
+		}
+		e.Secrets = []deliver.Secret{{Secret: secret, CreatedAt: s.tick()}}
+	}
+	if err := (*deliver.Formats)(nil).CheckEndpoint(&e); err != nil {
+		var bad *deliver.OptionError
+		errors.As(err, &bad)
+		return e, &httpapi.Invalid{Field: bad.Field, Detail: bad.Detail}
 	}
 	e.Revision++
 	e.URL = *cmp.Or(c.URL, &e.URL)
