@@ -99,24 +99,25 @@ func exercise(t *testing.T) (s *Store, read, written []string) {
 	must(nil, s.CancelDelivery(ctx, "acme", dead))
 	must(s.ReplayEvent(ctx, "acme", w.id(3), ""))
 	must(s.ReplayEvent(ctx, "acme", w.id(3), list[0].ID))
-	for _, state := range []deliver.State{deliver.Dead, deliver.Cancelled, deliver.Delivered} {
-		f := ReplayFilter{State: state, Since: c.read().Add(-time.Hour)}
+	for _, states := range [][]deliver.State{{deliver.Dead}, {deliver.Dead, deliver.Cancelled}, {deliver.Delivered}} {
+		f := ReplayFilter{States: states, Since: c.read().Add(-time.Hour), From: 1}
 		must(s.CountReplay(ctx, "acme", list[0].ID, f, Readable{}))
-		r, err := s.StartReplay(ctx, "acme", list[0].ID, f, 100)
+		r, err := s.StartReplay(ctx, "acme", list[0].ID, f, 0, 100)
 		must(nil, err)
 		must(s.ListReplays(ctx, "acme", "", 10))
 		must(s.RunningReplays(ctx))
 		must(s.PauseReplay(ctx, "acme", r.ID))
 		must(s.ResumeReplay(ctx, "acme", r.ID))
+		must(s.CountAhead(ctx, r, Ahead{}))
 		for err == nil && !r.State.Finished() {
 			r, err = s.StepReplay(ctx, r, Readable{}, 10)
 		}
 		must(nil, err)
 	}
 	late := addEndpoint(t, s, "acme")
-	lacks, err := s.StartReplay(ctx, "acme", late.ID, ReplayFilter{State: Missing}, 100)
+	lacks, err := s.StartReplay(ctx, "acme", late.ID, ReplayFilter{States: []deliver.State{Missing}}, 0, 100)
 	must(nil, err)
-	_, _, err = s.CountMissing(ctx, "acme", late.ID, lacks.ReplayFilter, []stream.Event{p.Events[3].Event})
+	err = s.CountMissing(ctx, "acme", late.ID, lacks.ReplayFilter, []stream.Event{p.Events[3].Event}, &MissingCount{})
 	must(nil, err)
 	_, _, err = s.MissingFrom(ctx, "acme")
 	must(nil, err)
@@ -135,7 +136,7 @@ func exercise(t *testing.T) (s *Store, read, written []string) {
 	must(nil, audit.Close())
 	c.add(100 * day)
 	must(s.Retain(ctx, RetainOptions{FinishedBefore: c.read(), DeadBefore: c.read()}))
-	must(s.CountReplay(ctx, "acme", list[0].ID, ReplayFilter{State: deliver.Delivered}, Readable{})) // where retention has been
+	must(s.CountReplay(ctx, "acme", list[0].ID, ReplayFilter{States: []deliver.State{deliver.Delivered}}, Readable{})) // where retention has been
 	for _, e := range list {
 		must(nil, s.RemoveEndpoint(ctx, "acme", e.ID))
 	}

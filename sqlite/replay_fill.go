@@ -23,14 +23,6 @@ import (
 // knows why the deliveries are there, and misses those that are not.
 const Missing deliver.State = -1
 
-// Status is the name of what is sent again.
-func (f ReplayFilter) Status() string {
-	if f.State == Missing {
-		return "missing"
-	}
-	return f.State.String()
-}
-
 // Next is the sequence that [Store.FillReplay] wants next, and the last one.
 func (r *Replay) Next() (next, last stream.Seq) { return stream.Seq(r.place) + 1, stream.Seq(r.last) }
 
@@ -75,7 +67,7 @@ func (s *Store) fill(ctx context.Context, o *orgState, r Replay, events []stream
 	if r.span != 0 {
 		filter.Since = time.Time{} // has passed, whatever clocks say
 	}
-	f, err := s.lacking(ctx, o, e, filter, events, int64(upTo), n)
+	f, err := s.lacking(ctx, o, e, filter, events, int64(upTo), n, map[stream.ID]bool{})
 	if err != nil {
 		return err
 	}
@@ -83,8 +75,8 @@ func (s *Store) fill(ctx context.Context, o *orgState, r Replay, events []stream
 }
 
 // lacking finds the first n of the events that the endpoint would get and never
-// had.
-func (s *Store) lacking(ctx context.Context, o *orgState, e deliver.Endpoint, filter ReplayFilter, events []stream.Event, upTo int64, n int) (fill, error) {
+// had. seen are those that were looked at before.
+func (s *Store) lacking(ctx context.Context, o *orgState, e deliver.Endpoint, filter ReplayFilter, events []stream.Event, upTo int64, n int, seen map[stream.ID]bool) (fill, error) {
 	f := fill{types: narrowed(e.EventTypes, filter.Types), from: -1, upTo: upTo}
 	pos, err := s.Position(ctx, o.org.ID)
 	if err != nil {
@@ -95,7 +87,7 @@ func (s *Store) lacking(ctx context.Context, o *orgState, e deliver.Endpoint, fi
 		return f, err
 	}
 	f.plan = fanout.Plan{Org: o.org.ID, From: pos, To: pos, Version: set.Version()}
-	to, seen := []int64{e.Row}, map[stream.ID]bool{}
+	to := []int64{e.Row}
 	for _, ev := range events {
 		stored := toMillis(ev.Stored) // as precise as the books are about events
 		if f.from < 0 && stored < toMillis(filter.Since) {
@@ -221,24 +213,24 @@ func (t *txn) fill(o *orgState, r Replay, e deliver.Endpoint, f fill) error {
 	if err != nil {
 		return err
 	}
-	n := ReplayCounts{Skipped: skipped}
+	n := progress{ReplayCounts: ReplayCounts{Withheld: skipped}}
 	if len(f.plan.Events) > 0 {
 		written, err := t.commit(o, f.plan, f.known)
 		if err != nil {
 			return err
 		}
-		for _, w := range written {
+		for i, w := range written {
 			for _, endpoint := range w.Endpoints {
 				// Behind what is live, as everything that is sent again.
 				if _, err := t.c.exec("UPDATE deliveries SET due=?, trigger=? WHERE event=? AND endpoint=?",
 					toMillis(t.now), int64(deliver.Replay), w.Event, endpoint); err != nil {
 					return err
 				}
-				n.Replayed++
+				n.replayed(w.Event, f.plan.Events[i].Type)
 			}
 		}
 	}
-	n.Matched = n.Replayed + n.Skipped
+	n.Matched = n.Replayed + n.Withheld
 	if err := t.extend(o, r, e, f); err != nil {
 		return fmt.Errorf("span: %w", err)
 	}
@@ -264,29 +256,54 @@ func (t *txn) extend(o *orgState, r Replay, e deliver.Endpoint, f fill) error {
 	return err
 }
 
-// CountMissing counts, among events as the stream holds them, what a replay of
-// what is [Missing] would make of them; over says that the filter's time is.
-func (s *Store) CountMissing(ctx context.Context, org, endpoint string, filter ReplayFilter, events []stream.Event) (n int64, over bool, err error) {
+// MissingCount counts what a replay of what is [Missing] would do, batch by batch.
+// Its zero value has counted nothing.
+type MissingCount struct {
+	ReplayCounts
+	Over bool // the filter's time is
+
+	seen map[stream.ID]bool
+}
+
+// maxSeen is how many events with a dedupe key a count remembers, to count one that
+// comes again once; it forgets all when there are more.
+const maxSeen = 1_000_000
+
+// CountMissing counts on among the next events, as the stream holds them.
+func (s *Store) CountMissing(ctx context.Context, org, endpoint string, filter ReplayFilter, events []stream.Event, n *MissingCount) error {
 	o, err := s.find(org)
 	if err != nil {
-		return 0, false, err
+		return err
 	}
 	e, err := s.GetEndpoint(ctx, org, endpoint)
 	if err != nil {
-		return 0, false, err
+		return err
 	}
-	f, err := s.lacking(ctx, o, e, filter, events, 0, len(events)+1)
+	if n.seen == nil {
+		n.seen = make(map[stream.ID]bool)
+	}
+	f, err := s.lacking(ctx, o, e, filter.stored(), events, 0, len(events)+1, n.seen)
+	var made, withheld int64
 	if err == nil {
 		err = s.w.do(ctx, func(t *txn) error {
-			left, _, err := t.allowed(o, f)
-			n = int64(len(left.plan.Events))
+			left, skipped, err := t.allowed(o, f)
+			made, withheld = int64(len(left.plan.Events)), skipped
 			return err
 		})
 	}
 	if err != nil {
-		return 0, false, fmt.Errorf("count what endpoint %s lacks: %w", endpoint, err)
+		return fmt.Errorf("count what endpoint %s lacks: %w", endpoint, err)
 	}
-	return n, f.done, nil
+	n.Matched, n.Replayed, n.Withheld, n.Over = n.Matched+made+withheld, n.Replayed+made, n.Withheld+withheld, f.done
+	if len(n.seen) > maxSeen {
+		clear(n.seen)
+	}
+	for _, ev := range events {
+		if ev.DedupeKey == "" {
+			delete(n.seen, ev.ID) // it can never come again
+		}
+	}
+	return nil
 }
 
 // MissingFrom is the sequence after which a replay of what is [Missing] begins, and

@@ -47,7 +47,7 @@ func TestFillSurvivesCrashes(t *testing.T) {
 	p.Events = p.Events[:20] // nobody wanted the others
 	w.commit(p)
 	late := addEndpoint(t, s, "acme")
-	r, err := s.StartReplay(t.Context(), "acme", late.ID, ReplayFilter{State: Missing}, 100)
+	r, err := s.StartReplay(t.Context(), "acme", late.ID, ReplayFilter{States: []deliver.State{Missing}}, 0, 100)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -141,11 +141,12 @@ func TestFillLeavesAlone(t *testing.T) {
 		events = append(events, ev.Event)
 	}
 	late := addEndpoint(t, s, "acme")
-	filter := ReplayFilter{State: Missing}
-	if n, _, err := s.CountMissing(t.Context(), "acme", late.ID, filter, events); err != nil || n != 27 {
-		t.Errorf("%d are missing, %v; want 27", n, err)
+	filter := ReplayFilter{States: []deliver.State{Missing}}
+	var n MissingCount
+	if err := s.CountMissing(t.Context(), "acme", late.ID, filter, events, &n); err != nil || n.ReplayCounts != (ReplayCounts{Matched: 30, Replayed: 27, Withheld: 3}) {
+		t.Errorf("missing %+v, %v; want 27", n.ReplayCounts, err)
 	}
-	r, err := s.StartReplay(t.Context(), "acme", late.ID, filter, 100)
+	r, err := s.StartReplay(t.Context(), "acme", late.ID, filter, 0, 100)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -154,7 +155,7 @@ func TestFillLeavesAlone(t *testing.T) {
 		t.Fatalf("%+v, %v", removed, err)
 	}
 	r, err = s.FillReplay(t.Context(), r, events, 30, 100)
-	if diff := cmp.Diff(ReplayCounts{Matched: 30, Replayed: 17, Skipped: 13}, r.ReplayCounts); err != nil || diff != "" || r.State != ReplayDone {
+	if diff := cmp.Diff(ReplayCounts{Matched: 30, Replayed: 17, Withheld: 13}, r.ReplayCounts); err != nil || diff != "" || r.State != ReplayDone {
 		t.Errorf("%s, %v (-want +got):\n%s", r.State, err, diff)
 	}
 	if after, last, err := s.MissingFrom(t.Context(), "acme"); err != nil || after != 10 || last != 30 {

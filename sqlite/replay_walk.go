@@ -1,6 +1,7 @@
 package sqlite
 
 import (
+	"cmp"
 	"context"
 	"database/sql"
 	"math"
@@ -18,6 +19,7 @@ import (
 type replayWalk struct {
 	l        *list // of the filter's times
 	f        ReplayFilter
+	of       int64 // the incarnation of the filter's sequences
 	endpoint int64
 	readable Readable
 	limit    int // of matches that are looked for at once
@@ -26,12 +28,13 @@ type replayWalk struct {
 // match is a delivery that the filter lets through.
 type match struct {
 	event int64
-	lost  bool // its payload is nowhere
+	typ   string // of the event
+	lost  bool   // its payload is nowhere
 }
 
-func (s *Store) replayWalk(o *orgState, endpoint int64, f ReplayFilter, readable Readable, limit int) *replayWalk {
+func (s *Store) replayWalk(o *orgState, endpoint int64, f ReplayFilter, of int64, readable Readable, limit int) *replayWalk {
 	l := &list{s: s, o: o, f: Filter{Since: f.Since, Until: f.Until}, endpoint: endpoint, endpointHash: spread(uint64(endpoint))}
-	return &replayWalk{l: l, f: f, endpoint: endpoint, readable: readable, limit: limit}
+	return &replayWalk{l: l, f: f, of: of, endpoint: endpoint, readable: readable, limit: limit}
 }
 
 // look finds matches after an event and up to last, during some 20 ms, and says up
@@ -46,8 +49,8 @@ func (w *replayWalk) look(ctx context.Context, after, last int64) (found []match
 			return nil, after, err
 		}
 		var more []match
-		if w.f.State == deliver.Dead || w.f.State == deliver.Cancelled {
-			more, upTo, err = w.byIndex(upTo, last, w.limit-len(found))
+		if w.f.failed() {
+			more, upTo, err = w.byIndexes(upTo, last, w.limit-len(found))
 		} else {
 			more, upTo, err = w.byChain(upTo, last, w.limit-len(found))
 		}
@@ -62,21 +65,43 @@ func (w *replayWalk) look(ctx context.Context, after, last int64) (found []match
 	return found, upTo, nil
 }
 
+// byIndexes looks at some entries of the index for each of the states, and goes as
+// far as it has looked for all of them.
+func (w *replayWalk) byIndexes(after, last int64, limit int) (found []match, upTo int64, err error) {
+	upTo = last
+	for _, state := range w.f.States {
+		more, to, err := w.byIndex(state, after, last, limit)
+		if err != nil {
+			return nil, after, err
+		}
+		found, upTo = append(found, more...), min(upTo, to)
+	}
+	if len(w.f.States) == 1 {
+		return found, upTo, nil
+	}
+	slices.SortFunc(found, func(a, b match) int { return cmp.Compare(a.event, b.event) })
+	if len(found) > limit {
+		found, upTo = found[:limit], min(upTo, found[limit-1].event)
+	}
+	found = slices.DeleteFunc(found, func(m match) bool { return m.event > upTo })
+	return found, upTo, nil
+}
+
 // byIndex looks at some entries of the index of what is dead or cancelled.
-func (w *replayWalk) byIndex(after, last int64, limit int) ([]match, int64, error) {
+func (w *replayWalk) byIndex(state deliver.State, after, last int64, limit int) ([]match, int64, error) {
 	// Those of others are passed over within the index, up to this event.
 	edge := last
 	found, err := w.l.s.column(`SELECT d.event`+failedIndex+` ORDER BY d.event LIMIT 1 OFFSET ?`,
-		w.l.o.row, int(w.f.State), after, last, indexStep)
+		w.l.o.row, int(state), after, last, indexStep)
 	if err != nil {
 		return nil, after, err
 	}
 	if len(found) > 0 {
 		edge = found[0]
 	}
-	return w.matches(edge, limit, rowsStep, `SELECT k.event, k.state, e.type, e.stored, `+isLost+`
+	return w.matches(edge, limit, rowsStep, `SELECT k.event, k.state, e.type, e.stored, e.incarnation, e.seq, `+isLost+`
 		FROM (SELECT d.event, d.state`+failedIndex+` AND d.endpoint=? ORDER BY d.event LIMIT ?) k CROSS JOIN events e ON e.id=k.event`,
-		w.readable.Incarnation, w.readable.First, w.l.o.row, int(w.f.State), after, edge, w.endpoint, rowsStep)
+		w.readable.Incarnation, w.readable.First, w.l.o.row, int(state), after, edge, w.endpoint, rowsStep)
 }
 
 // isLost says of e events whether their payload is nowhere: they are not in the stream's
@@ -100,7 +125,7 @@ func (w *replayWalk) byChain(after, last int64, limit int) ([]match, int64, erro
 		at = st.next
 	}
 	slices.Reverse(events)
-	return w.matches(part.high, limit, math.MaxInt, `SELECT d.event, d.state, e.type, e.stored, `+isLost+`
+	return w.matches(part.high, limit, math.MaxInt, `SELECT d.event, d.state, e.type, e.stored, e.incarnation, e.seq, `+isLost+`
 		FROM json_each(?) j CROSS JOIN deliveries d ON d.event=j.value AND d.endpoint=? CROSS JOIN events e ON e.id=d.event WHERE d.org=?`,
 		w.readable.Incarnation, w.readable.First, numbers(events), w.endpoint, w.l.o.row)
 }
@@ -162,10 +187,9 @@ func (w *replayWalk) matches(edge int64, limit, rows int, query string, args ...
 	err = w.l.s.read(func(scan func(...any) error) error {
 		var m match
 		var state deliver.State
-		var typ string
-		var stored int64
+		var stored, incarnation, seq int64
 		var lost sql.NullBool
-		if err := scan(&m.event, &state, &typ, &stored, &lost); err != nil {
+		if err := scan(&m.event, &state, &m.typ, &stored, &incarnation, &seq, &lost); err != nil {
 			return err
 		}
 		if rows--; rows == 0 {
@@ -177,7 +201,7 @@ func (w *replayWalk) matches(edge int64, limit, rows int, query string, args ...
 			return nil
 		}
 		looked = m.event
-		if state == w.f.State && w.l.wants(typ, stored) && w.wantsType(typ) {
+		if w.f.wantsState(state) && w.l.wants(m.typ, stored) && w.wantsType(m.typ) && w.f.wantsSeq(incarnation, w.of, seq) {
 			m.lost = lost.Bool
 			found = append(found, m)
 		}

@@ -6,7 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"slices"
+	"strings"
 	"time"
 
 	"github.com/grapnel-hooks/grapnel/deliver"
@@ -52,18 +52,12 @@ func (r ReplayState) Finished() bool { return r >= ReplayDone }
 
 // ReplayFilter says what is sent again.
 type ReplayFilter struct {
-	State deliver.State // deliveries in this state ([deliver.Pending] are sent anyway), or [Missing]
-	Types []string      // of the events, as in [Filter]; any of them, none: all
-	Since time.Time     // when the stream stored the event: at this time or later
-	Until time.Time     // before this time
-}
-
-// ReplayCounts is what has come of a replay.
-type ReplayCounts struct {
-	Matched  int64 // the sum of the others
-	Replayed int64 // are pending again
-	Skipped  int64 // had left the state that was asked for, when it was their turn
-	Lost     int64 // cannot be sent again: neither the stream nor the books have their payload
+	States []deliver.State // deliveries in one of these ([deliver.Pending] are sent anyway), or [Missing] alone
+	Types  []string        // of the events, as in [Filter]; any of them, none: all
+	Since  time.Time       // when the stream stored the event: at this time or later
+	Until  time.Time       // before this time
+	From   stream.Seq      // of the events, in the stream's present incarnation: this one or a later one; 0: any
+	To     stream.Seq      // this one or an earlier one; 0: any
 }
 
 // Replay is one replay.
@@ -73,7 +67,7 @@ type Replay struct {
 	Endpoint string // ep_…
 	Row      int64  // of the endpoint
 	ReplayFilter
-	ReplayCounts
+	ReplayReport
 	Rate       int // deliveries made pending in a second, at most
 	State      ReplayState
 	Why        string // it was cancelled by the daemon itself, ""
@@ -82,9 +76,9 @@ type Replay struct {
 	UpdatedAt  time.Time // the last step, or the last change of State
 	FinishedAt time.Time // zero: it is not
 
-	place, last int64 // events looked at, and to be looked at; of what is Missing they are sequences
-	incarnation int64 // of those; else 0
-	span        int64 // the subscription that they make, 0: none yet
+	start, place, last int64 // where it began, looked at up to here, and to be looked at: events, or of what is Missing sequences
+	incarnation        int64 // of From and To, and of what is Missing; else 0
+	span               int64 // the subscription that those make, 0: none yet
 }
 
 // MaxReplays is how many replays of an organization can be running or paused
@@ -94,32 +88,50 @@ const MaxReplays = 10
 // replaysFor is how long finished replays are kept.
 const replaysFor = 30 * 24 * time.Hour
 
-const replayColumns = `r.ulid, p.ulid, r.endpoint, r.state, r.status, r.types, r.since, r.until, r.rate, r.place, r.last, r.incarnation, r.span,
-	r.matched, r.replayed, r.skipped, r.lost, r.why, r.actor, r.created_at, r.updated_at, r.finished_at`
+const replayColumns = `r.ulid, p.ulid, r.endpoint, r.state, r.statuses, r.types, r.since, r.until, r.from_seq, r.to_seq,
+	r.rate, r.start, r.place, r.last, r.incarnation, r.span,
+	r.matched, r.replayed, r.changed, r.removed, r.withheld, r.lost, r.by_type, r.ran,
+	ifnull(f.key, x''), ifnull(l.key, x''), r.why, r.actor, r.created_at, r.updated_at, r.finished_at`
 
-// scanReplay reads replayColumns of r replays, p endpoints, and the org's id.
+// replayTables are those that replayColumns are of; the events may be gone.
+const replayTables = ` replays r%s JOIN endpoints p ON p.id=r.endpoint LEFT JOIN events f ON f.id=r.first_event LEFT JOIN events l ON l.id=r.last_event `
+
+// scanReplay reads replayColumns, and the org's id.
 func scanReplay(scan func(...any) error, org string) (Replay, error) {
 	r := Replay{Org: org}
-	var types string
-	var since, until, created, updated, finished int64
-	err := scan(&r.ID, &r.Endpoint, &r.Row, &r.State, &r.ReplayFilter.State, &types, &since, &until, &r.Rate, &r.place, &r.last, &r.incarnation, &r.span,
-		&r.Matched, &r.Replayed, &r.Skipped, &r.Lost, &r.Why, &r.Actor, &created, &updated, &finished)
+	var statuses, types, byType string
+	var since, until, ran, created, updated, finished int64
+	var first, last []byte
+	err := scan(&r.ID, &r.Endpoint, &r.Row, &r.State, &statuses, &types, &since, &until, &r.From, &r.To,
+		&r.Rate, &r.start, &r.place, &r.last, &r.incarnation, &r.span,
+		&r.Matched, &r.Replayed, &r.Changed, &r.Removed, &r.Withheld, &r.Lost, &byType, &ran,
+		&first, &last, &r.Why, &r.Actor, &created, &updated, &finished)
 	if err != nil {
 		return r, err
 	}
-	r.Since, r.Until = fromMillis(since), fromMillis(until)
+	r.Since, r.Until, r.Ran = fromMillis(since), fromMillis(until), time.Duration(ran)*time.Millisecond
+	r.First, r.Last = toID(first), toID(last)
 	r.CreatedAt, r.UpdatedAt, r.FinishedAt = fromMillis(created), fromMillis(updated), fromMillis(finished)
-	if err := json.Unmarshal([]byte(types), &r.Types); err != nil {
-		return r, fmt.Errorf("types of replay %s: %w", r.ID, err)
+	var names []string
+	err = errors.Join(json.Unmarshal([]byte(statuses), &names), json.Unmarshal([]byte(types), &r.Types), json.Unmarshal([]byte(byType), &r.ByType))
+	if err == nil {
+		r.States, err = ParseStatuses(names)
+	}
+	if err != nil {
+		return r, fmt.Errorf("replay %s: %w", r.ID, err)
 	}
 	return r, nil
 }
 
 // StartReplay makes a replay of an endpoint of the org, with at most that many
 // deliveries a second; [Store.StepReplay] carries it on. What is fanned out
-// later is not part of it. It wraps [ErrNotFound], and [ErrState] when the
-// endpoint has one that is not finished, or the org has [MaxReplays].
-func (s *Store) StartReplay(ctx context.Context, org, endpoint string, f ReplayFilter, rate int) (Replay, error) {
+// later is not part of it. For what is [Missing], older is a sequence up to which
+// everything in the stream is older than f.Since, so that it need not be
+// read; else it is not looked at.
+//
+// It wraps [ErrNotFound], and [ErrState] when the endpoint has a replay that is not
+// finished, or the org has [MaxReplays].
+func (s *Store) StartReplay(ctx context.Context, org, endpoint string, f ReplayFilter, older stream.Seq, rate int) (Replay, error) {
 	o, err := s.find(org)
 	if err != nil {
 		return Replay{}, err
@@ -128,7 +140,7 @@ func (s *Store) StartReplay(ctx context.Context, org, endpoint string, f ReplayF
 	if err != nil {
 		return Replay{}, fmt.Errorf("start replay of endpoint %s: %w", endpoint, err)
 	}
-	f.Since, f.Until, f.Types = fromMillis(toMillis(f.Since)), fromMillis(toMillis(f.Until)), slices.Clone(f.Types)
+	f = f.stored()
 	var made Replay
 	err = s.w.do(ctx, func(t *txn) error {
 		e, err := t.endpoint(o, "p.ulid = ?", endpoint)
@@ -145,20 +157,30 @@ func (s *Store) StartReplay(ctx context.Context, org, endpoint string, f ReplayF
 		}
 		made = Replay{
 			ID: "rpl_" + id.String(), Org: org, Endpoint: e.ID, Row: e.Row, ReplayFilter: f, Rate: rate, Actor: t.caller.Actor,
-			CreatedAt: now, UpdatedAt: now, place: from - 1, last: t.chain(o),
+			ReplayReport: ReplayReport{ByType: map[string]int64{}}, CreatedAt: now, UpdatedAt: now, place: from - 1, last: t.chain(o),
 		}
-		if f.State == Missing {
-			if made.incarnation, made.place, made.last, err = t.missing(o); err != nil {
-				return err
+		incarnation, first, last, err := t.missing(o)
+		switch {
+		case err != nil:
+			return err
+		case f.Missing():
+			made.incarnation, made.place, made.last = incarnation, max(first, int64(older), int64(f.From)-1), last
+			if f.To > 0 {
+				made.last = min(last, int64(f.To))
 			}
+		case f.From > 0 || f.To > 0:
+			made.incarnation = incarnation
 		}
-		if _, err := t.c.exec(`INSERT INTO replays(ulid, org, endpoint, state, status, types, since, until, rate, place, last, incarnation, actor, created_at, updated_at)
-			VALUES(?1,?2,?3,0,?4,?5,?6,?7,?8,?9,?10,?11,?12,?13,?13)`, made.ID, o.row, e.Row, int64(f.State), jsonList(f.Types),
-			toMillis(f.Since), toMillis(f.Until), int64(rate), made.place, made.last, made.incarnation, made.Actor, toMillis(now)); err != nil {
+		made.start = made.place
+		if _, err := t.c.exec(`INSERT INTO replays(ulid, org, endpoint, state, statuses, types, since, until, from_seq, to_seq,
+				rate, start, place, last, incarnation, actor, created_at, updated_at)
+			VALUES(?1,?2,?3,0,?4,?5,?6,?7,?8,?9,?10,?11,?11,?12,?13,?14,?15,?15)`, made.ID, o.row, e.Row, jsonList(f.Statuses()), jsonList(f.Types),
+			toMillis(f.Since), toMillis(f.Until), int64(f.From), int64(f.To),
+			int64(rate), made.place, made.last, made.incarnation, made.Actor, toMillis(now)); err != nil {
 			return err
 		}
 		t.made = made
-		changes := Changes{"endpoint_id": {nil, e.ID}, "status": {nil, f.Status()}, "rate": {nil, rate}}
+		changes := Changes{"endpoint_id": {nil, e.ID}, "status": {nil, strings.Join(f.Statuses(), ", ")}, "rate": {nil, rate}}
 		if len(f.Types) > 0 {
 			changes["event_types"] = [2]any{nil, f.Types}
 		}
@@ -167,6 +189,12 @@ func (s *Store) StartReplay(ctx context.Context, org, endpoint string, f ReplayF
 		}
 		if !f.Until.IsZero() {
 			changes["until"] = [2]any{nil, f.Until}
+		}
+		if f.From > 0 {
+			changes["from_seq"] = [2]any{nil, f.From}
+		}
+		if f.To > 0 {
+			changes["to_seq"] = [2]any{nil, f.To}
 		}
 		return t.audited(o, "replay.start", made.ID, changes)
 	})
@@ -201,7 +229,7 @@ func (s *Store) GetReplay(_ context.Context, org, id string) (Replay, error) {
 	if err != nil {
 		return Replay{}, err
 	}
-	found, err := s.replays(org, "SELECT "+replayColumns+" FROM replays r JOIN endpoints p ON p.id=r.endpoint WHERE r.ulid=? AND r.org=?", id, o.row)
+	found, err := s.replays(org, "SELECT "+replayColumns+" FROM"+fmt.Sprintf(replayTables, "")+"WHERE r.ulid=? AND r.org=?", id, o.row)
 	if err == nil && len(found) == 0 {
 		err = ErrNotFound
 	}
@@ -221,8 +249,8 @@ func (s *Store) ListReplays(_ context.Context, org, before string, limit int) ([
 	if before == "" {
 		before = "~" // after every id
 	}
-	found, err := s.replays(org, "SELECT "+replayColumns+` FROM replays r JOIN endpoints p ON p.id=r.endpoint
-		WHERE r.org=? AND r.ulid<? ORDER BY r.ulid DESC LIMIT ?`, o.row, before, min(max(limit, 1), MaxPage))
+	found, err := s.replays(org, "SELECT "+replayColumns+" FROM"+fmt.Sprintf(replayTables, "")+
+		"WHERE r.org=? AND r.ulid<? ORDER BY r.ulid DESC LIMIT ?", o.row, before, min(max(limit, 1), MaxPage))
 	if err != nil {
 		return nil, fmt.Errorf("list replays of %s: %w", org, err)
 	}
@@ -256,8 +284,7 @@ func (s *Store) RunningReplays(context.Context) ([]Replay, error) {
 			list = append(list, r)
 		}
 		return nil
-	}, "SELECT "+replayColumns+`, r.org FROM replays r INDEXED BY replays_open JOIN endpoints p ON p.id=r.endpoint
-		WHERE r.state=0 AND r.state < 2`)
+	}, "SELECT "+replayColumns+", r.org FROM"+fmt.Sprintf(replayTables, " INDEXED BY replays_open")+"WHERE r.state=0 AND r.state < 2")
 	if err != nil {
 		return nil, fmt.Errorf("running replays: %w", err)
 	}
@@ -305,7 +332,7 @@ func (s *Store) setReplay(ctx context.Context, org, id string, to ReplayState, a
 		if to.Finished() {
 			finished = toMillis(t.now)
 		}
-		if _, err := t.c.exec("UPDATE replays SET state=?, updated_at=?, finished_at=? WHERE ulid=? AND org=?",
+		if _, err := t.c.exec("UPDATE replays SET state=?1, "+hasRun+", finished_at=?3 WHERE ulid=?4 AND org=?5",
 			int64(to), toMillis(t.now), finished, id, o.row); err != nil {
 			return err
 		}
@@ -315,138 +342,6 @@ func (s *Store) setReplay(ctx context.Context, org, id string, to ReplayState, a
 		return Replay{}, fmt.Errorf("replay %s: %w", id, err)
 	}
 	return s.GetReplay(ctx, org, id)
-}
-
-// Readable is what can be read of an org's stream now: from First on, in that
-// incarnation.
-type Readable struct {
-	Incarnation int
-	First       stream.Seq
-}
-
-// StepReplay carries a running replay on: it looks for what matches during
-// some 20 ms and makes at most n deliveries due now, with a fresh budget of
-// attempts. n is 1 to 250, so that the writer is not kept for long. It returns
-// the replay as it is then; one that does not run stays as it is.
-func (s *Store) StepReplay(ctx context.Context, r Replay, readable Readable, n int) (Replay, error) {
-	o, err := s.find(r.Org)
-	if err != nil {
-		return r, err
-	}
-	w := s.replayWalk(o, r.Row, r.ReplayFilter, readable, min(max(n, 1), MaxPage))
-	found, upTo, err := w.look(ctx, r.place, r.last)
-	if err == nil {
-		err = s.w.do(ctx, func(t *txn) error { return t.stepReplay(o, r, found, upTo) })
-	}
-	if err != nil {
-		return r, fmt.Errorf("step of replay %s: %w", r.ID, err)
-	}
-	return s.GetReplay(ctx, r.Org, r.ID)
-}
-
-// stepReplay makes what was found pending and moves the place of the replay,
-// unless somebody has moved or stopped it meanwhile.
-func (t *txn) stepReplay(o *orgState, r Replay, found []match, upTo int64) error {
-	t.s.o.Failpoint("replay.step")
-	if on, err := t.goesOn(o, r); err != nil || !on {
-		return err
-	}
-	n := ReplayCounts{Matched: int64(len(found))}
-	for _, m := range found {
-		d, err := t.delivery(o, deliver.Key{Event: m.event, Endpoint: r.Row})
-		switch {
-		case errors.Is(err, ErrNotFound): // gone with retention
-			n.Skipped++
-			continue
-		case err != nil:
-			return err
-		case d.state != r.ReplayFilter.State:
-			n.Skipped++
-			continue
-		case m.lost:
-			n.Lost++
-			continue
-		}
-		if _, err := t.again(d, deliver.Replay); err != nil {
-			return err
-		}
-		n.Replayed++
-	}
-	t.rows += n.Replayed
-	return t.moveReplay(o, r, upTo, false, n)
-}
-
-// goesOn reports whether the replay still runs and nobody has moved its place.
-// That of an endpoint that was removed ends here.
-func (t *txn) goesOn(o *orgState, r Replay) (bool, error) {
-	now := make(row, 3)
-	ok, err := t.c.one(now, `SELECT r.state, r.place, p.removed_at IS NOT NULL FROM replays r JOIN endpoints p ON p.id=r.endpoint
-		WHERE r.ulid=? AND r.org=?`, r.ID, o.row)
-	if err != nil || !ok || ReplayState(now.int(0)) != ReplayRunning || now.int(1) != r.place {
-		return false, err
-	}
-	if removed := now.int(2) == 1; removed {
-		return false, t.endReplay(o, r, "its endpoint was removed")
-	}
-	return true, nil
-}
-
-// endReplay cancels a replay that cannot go on.
-func (t *txn) endReplay(o *orgState, r Replay, why string) error {
-	_, err := t.c.exec("UPDATE replays SET state=?1, why=?2, updated_at=?3, finished_at=?3 WHERE ulid=?4 AND org=?5",
-		int64(ReplayCancelled), why, toMillis(t.now), r.ID, o.row)
-	return err
-}
-
-// moveReplay notes what a step has done and up to where it has looked.
-func (t *txn) moveReplay(o *orgState, r Replay, upTo int64, done bool, n ReplayCounts) error {
-	state, finished := ReplayRunning, int64(0)
-	if done || upTo >= r.last {
-		state, finished = ReplayDone, toMillis(t.now)
-	}
-	_, err := t.c.exec(`UPDATE replays SET place=?, state=?, finished_at=?, updated_at=?,
-		matched=matched+?, replayed=replayed+?, skipped=skipped+?, lost=lost+? WHERE ulid=? AND org=?`,
-		upTo, int64(state), finished, toMillis(t.now), n.Matched, n.Replayed, n.Skipped, n.Lost, r.ID, o.row)
-	return err
-}
-
-// CountReplay counts what a replay of the endpoint would do now. It reads all
-// that there is to look at, beside the traffic: with millions of events that can
-// take some seconds. It wraps [ErrNotFound].
-func (s *Store) CountReplay(ctx context.Context, org, endpoint string, f ReplayFilter, readable Readable) (ReplayCounts, error) {
-	var n ReplayCounts
-	o, err := s.find(org)
-	if err != nil {
-		return n, err
-	}
-	e, err := s.GetEndpoint(ctx, org, endpoint)
-	if err != nil {
-		return n, err
-	}
-	after, err := s.fannedSince(f.Since)
-	if err != nil {
-		return n, fmt.Errorf("count replay of endpoint %s: %w", endpoint, err)
-	}
-	var last int64
-	if err := s.readDB.QueryRowContext(background, "SELECT last_event FROM cursors WHERE org=?", o.row).Scan(&last); err != nil {
-		return n, fmt.Errorf("count replay of endpoint %s: %w", endpoint, err)
-	}
-	w := s.replayWalk(o, e.Row, f, readable, indexStep)
-	for at := after - 1; at < last; {
-		found, upTo, err := w.look(ctx, at, last)
-		if err != nil {
-			return n, fmt.Errorf("count replay of endpoint %s: %w", endpoint, err)
-		}
-		n.Matched += int64(len(found))
-		for _, m := range found {
-			if m.lost {
-				n.Lost++
-			}
-		}
-		at = upTo
-	}
-	n.Replayed = n.Matched - n.Lost
-	return n, nil
 }
 
 // PendingOf is how many deliveries of an endpoint are pending. It is quick and

@@ -3,6 +3,7 @@ package sqlite
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -10,6 +11,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/grapnel-hooks/grapnel/deliver"
 	"github.com/grapnel-hooks/grapnel/fanout"
+	"github.com/grapnel-hooks/grapnel/stream"
 )
 
 // wholeStream: every message of the tests can be read still.
@@ -24,6 +26,7 @@ type replayed struct {
 	events []int64
 	types  map[int64]string
 	stored map[int64]time.Time
+	seqs   map[int64]stream.Seq
 }
 
 func newReplayed(t *testing.T, o Options, n int) *replayed {
@@ -32,7 +35,7 @@ func newReplayed(t *testing.T, o Options, n int) *replayed {
 	o.Clock, o.segment, o.Synchronous = c.read, 7, "NORMAL"
 	s := open(t, o)
 	other := newWalker(t, s, "other", 1)
-	w := &replayed{walker: newWalker(t, s, "acme", 2), c: c, types: map[int64]string{}, stored: map[int64]time.Time{}}
+	w := &replayed{walker: newWalker(t, s, "acme", 2), c: c, types: map[int64]string{}, stored: map[int64]time.Time{}, seqs: map[int64]stream.Seq{}}
 	list, err := s.ListEndpoints(t.Context(), "acme")
 	if err != nil {
 		t.Fatal(err)
@@ -47,6 +50,7 @@ func newReplayed(t *testing.T, o Options, n int) *replayed {
 		p.Events[0].Type = []string{"invoice.paid", "invoice.due", "lead_won"}[i%3]
 		event := w.commit(p)[0].Event
 		w.events, w.types[event], w.stored[event] = append(w.events, event), p.Events[0].Type, p.Events[0].Stored
+		w.seqs[event] = p.Events[0].Seq
 		other.deliverAll(other.commit(other.next(1)))
 		for _, endpoint := range w.endpoints {
 			k := deliver.Key{Event: event, Endpoint: endpoint}
@@ -116,21 +120,39 @@ func (w *replayed) run(s *Store, r Replay, n int) Replay {
 func TestReplay(t *testing.T) {
 	type world = replayed
 	for name, filter := range map[string]func(*world) ReplayFilter{
-		"dead":           func(*world) ReplayFilter { return ReplayFilter{State: deliver.Dead} },
-		"cancelled":      func(*world) ReplayFilter { return ReplayFilter{State: deliver.Cancelled} },
-		"delivered":      func(*world) ReplayFilter { return ReplayFilter{State: deliver.Delivered} },
-		"dead, one type": func(*world) ReplayFilter { return ReplayFilter{State: deliver.Dead, Types: []string{"lead_won"}} },
+		"dead":      func(*world) ReplayFilter { return ReplayFilter{States: []deliver.State{deliver.Dead}} },
+		"cancelled": func(*world) ReplayFilter { return ReplayFilter{States: []deliver.State{deliver.Cancelled}} },
+		"delivered": func(*world) ReplayFilter { return ReplayFilter{States: []deliver.State{deliver.Delivered}} },
+		"dead, one type": func(*world) ReplayFilter {
+			return ReplayFilter{States: []deliver.State{deliver.Dead}, Types: []string{"lead_won"}}
+		},
 		"delivered, two types": func(*world) ReplayFilter {
-			return ReplayFilter{State: deliver.Delivered, Types: []string{"lead_won", "invoice.*"}}
+			return ReplayFilter{States: []deliver.State{deliver.Delivered}, Types: []string{"lead_won", "invoice.*"}}
 		},
-		"dead since":      func(w *world) ReplayFilter { return ReplayFilter{State: deliver.Dead, Since: w.at(17)} },
-		"dead until":      func(w *world) ReplayFilter { return ReplayFilter{State: deliver.Dead, Until: w.at(17)} },
-		"delivered since": func(w *world) ReplayFilter { return ReplayFilter{State: deliver.Delivered, Since: w.at(20)} },
+		"dead since": func(w *world) ReplayFilter {
+			return ReplayFilter{States: []deliver.State{deliver.Dead}, Since: w.at(17)}
+		},
+		"dead until": func(w *world) ReplayFilter {
+			return ReplayFilter{States: []deliver.State{deliver.Dead}, Until: w.at(17)}
+		},
+		"delivered since": func(w *world) ReplayFilter {
+			return ReplayFilter{States: []deliver.State{deliver.Delivered}, Since: w.at(20)}
+		},
 		"delivered from to": func(w *world) ReplayFilter {
-			return ReplayFilter{State: deliver.Delivered, Since: w.at(12), Until: w.at(36)}
+			return ReplayFilter{States: []deliver.State{deliver.Delivered}, Since: w.at(12), Until: w.at(36)}
 		},
+		"dead and cancelled": func(w *world) ReplayFilter {
+			return ReplayFilter{States: []deliver.State{deliver.Dead, deliver.Cancelled}, Types: []string{"invoice.*"}, Until: w.at(40)}
+		},
+		"delivered and dead": func(*world) ReplayFilter {
+			return ReplayFilter{States: []deliver.State{deliver.Delivered, deliver.Dead}}
+		},
+		"dead from to": func(*world) ReplayFilter {
+			return ReplayFilter{States: []deliver.State{deliver.Dead}, From: 10, To: 30}
+		},
+		"delivered from on": func(*world) ReplayFilter { return ReplayFilter{States: []deliver.State{deliver.Delivered}, From: 10} },
 		"nothing": func(w *world) ReplayFilter {
-			return ReplayFilter{State: deliver.Delivered, Since: w.c.read().Add(time.Hour)}
+			return ReplayFilter{States: []deliver.State{deliver.Delivered}, Since: w.c.read().Add(time.Hour)}
 		},
 	} {
 		for _, n := range []int{1, 3, 100} {
@@ -146,7 +168,8 @@ func TestReplay(t *testing.T) {
 						typed = typed || fanout.MatchType(p, w.types[event])
 					}
 					stored := w.stored[event]
-					if want[k] == f.State.String() && typed && !stored.Before(f.Since) && (f.Until.IsZero() || stored.Before(f.Until)) {
+					inside := f.From <= w.seqs[event] && (f.To == 0 || w.seqs[event] <= f.To)
+					if slices.Contains(f.Statuses(), want[k]) && typed && inside && !stored.Before(f.Since) && (f.Until.IsZero() || stored.Before(f.Until)) {
 						want[k] = "pending, replay, 0 spent"
 						matched++
 					}
@@ -158,7 +181,7 @@ func TestReplay(t *testing.T) {
 				if diff := cmp.Diff(ReplayCounts{Matched: matched, Replayed: matched}, counts); diff != "" {
 					t.Errorf("counted before (-want +got):\n%s", diff)
 				}
-				r, err := w.s.StartReplay(t.Context(), "acme", w.id, f, 100)
+				r, err := w.s.StartReplay(t.Context(), "acme", w.id, f, 0, 100)
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -168,6 +191,15 @@ func TestReplay(t *testing.T) {
 					k := deliver.Key{Event: later, Endpoint: endpoint}
 					w.record(w.c.outcome(k, 1, deliver.Dead))
 					want[k] = "dead"
+				}
+				ahead, steps := Ahead{}, 0
+				for ; !ahead.Known && steps < 10; steps++ {
+					if ahead, err = w.s.CountAhead(t.Context(), r, ahead); err != nil {
+						t.Fatal(err)
+					}
+				}
+				if ahead.Matched != matched {
+					t.Errorf("%d were counted ahead, want %d", ahead.Matched, matched)
 				}
 				r = w.run(w.s, r, n)
 				if diff := cmp.Diff(want, w.states()); diff != "" {
@@ -196,7 +228,7 @@ func TestReplayOfWhatRetentionLeft(t *testing.T) {
 				n++
 			}
 		}
-		r, err := w.s.StartReplay(t.Context(), "acme", w.id, ReplayFilter{State: state}, 100)
+		r, err := w.s.StartReplay(t.Context(), "acme", w.id, ReplayFilter{States: []deliver.State{state}}, 0, 100)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -223,7 +255,7 @@ func TestReplaySurvivesCrashes(t *testing.T) {
 			copies = append(copies, to)
 		}
 	}}, 40)
-	r, err := w.s.StartReplay(t.Context(), "acme", w.id, ReplayFilter{State: deliver.Dead}, 100)
+	r, err := w.s.StartReplay(t.Context(), "acme", w.id, ReplayFilter{States: []deliver.State{deliver.Dead}}, 0, 100)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -259,7 +291,7 @@ func TestReplaySurvivesCrashes(t *testing.T) {
 // A step that was looked for before another one was taken does nothing.
 func TestReplayStepsOnce(t *testing.T) {
 	w := newReplayed(t, Options{Dir: t.TempDir()}, 40)
-	old, err := w.s.StartReplay(t.Context(), "acme", w.id, ReplayFilter{State: deliver.Dead}, 100)
+	old, err := w.s.StartReplay(t.Context(), "acme", w.id, ReplayFilter{States: []deliver.State{deliver.Dead}}, 0, 100)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -286,18 +318,18 @@ func TestReplayStepsOnce(t *testing.T) {
 func TestReplaySkipsAndLoses(t *testing.T) {
 	w := newReplayed(t, Options{Dir: t.TempDir()}, 12) // 0, 4, 8 are delivered; 1, 5, 9 dead, with payload
 	ctx := t.Context()
-	f := ReplayFilter{State: deliver.Delivered}
+	f := ReplayFilter{States: []deliver.State{deliver.Delivered}}
 	readable := Readable{Incarnation: 1, First: 6} // the events 0 to 4 are gone from the stream
 	counts, err := w.s.CountReplay(ctx, "acme", w.id, f, readable)
 	if diff := cmp.Diff(ReplayCounts{Matched: 3, Replayed: 1, Lost: 2}, counts); err != nil || diff != "" {
 		t.Errorf("%v (-want +got):\n%s", err, diff)
 	}
-	r, err := w.s.StartReplay(ctx, "acme", w.id, f, 100)
+	r, err := w.s.StartReplay(ctx, "acme", w.id, f, 0, 100)
 	if err != nil {
 		t.Fatal(err)
 	}
 	o, _ := w.s.find("acme")
-	found, upTo, err := w.s.replayWalk(o, r.Row, f, readable, 100).look(ctx, r.place, r.last)
+	found, upTo, err := w.s.replayWalk(o, r.Row, f, 0, readable, 100).look(ctx, r.place, r.last)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -308,11 +340,11 @@ func TestReplaySkipsAndLoses(t *testing.T) {
 		t.Fatal(err)
 	}
 	r, err = w.s.GetReplay(ctx, "acme", r.ID)
-	if diff := cmp.Diff(ReplayCounts{Matched: 3, Skipped: 1, Lost: 2}, r.ReplayCounts); err != nil || diff != "" || r.State != ReplayDone {
+	if diff := cmp.Diff(ReplayCounts{Matched: 3, Changed: 1, Lost: 2}, r.ReplayCounts); err != nil || diff != "" || r.State != ReplayDone {
 		t.Errorf("%v, %+v (-want +got):\n%s", err, r, diff)
 	}
 	// A payload that the books keep is enough.
-	if counts, err := w.s.CountReplay(ctx, "acme", w.id, ReplayFilter{State: deliver.Dead}, Readable{Incarnation: 2, First: 1}); err != nil || counts.Lost != 0 || counts.Replayed != 3 {
+	if counts, err := w.s.CountReplay(ctx, "acme", w.id, ReplayFilter{States: []deliver.State{deliver.Dead}}, Readable{Incarnation: 2, First: 1}); err != nil || counts.Lost != 0 || counts.Replayed != 3 {
 		t.Errorf("kept payloads: %+v, %v", counts, err)
 	}
 }
@@ -320,15 +352,15 @@ func TestReplaySkipsAndLoses(t *testing.T) {
 func TestReplayStates(t *testing.T) {
 	w := newReplayed(t, Options{Dir: t.TempDir()}, 30)
 	ctx := WithCaller(t.Context(), Caller{Actor: "tok_x"})
-	dead := ReplayFilter{State: deliver.Dead}
-	r, err := w.s.StartReplay(ctx, "acme", w.id, dead, 100)
+	dead := ReplayFilter{States: []deliver.State{deliver.Dead}}
+	r, err := w.s.StartReplay(ctx, "acme", w.id, dead, 0, 100)
 	if err != nil {
 		t.Fatal(err)
 	}
 	if r.Actor != "tok_x" || !strings.HasPrefix(r.ID, "rpl_") {
 		t.Errorf("started %+v", r)
 	}
-	if _, err := w.s.StartReplay(ctx, "acme", w.id, dead, 100); !errors.Is(err, ErrState) {
+	if _, err := w.s.StartReplay(ctx, "acme", w.id, dead, 0, 100); !errors.Is(err, ErrState) {
 		t.Errorf("a second one of the endpoint: %v", err)
 	}
 	is := r
@@ -382,7 +414,7 @@ func TestReplayStates(t *testing.T) {
 	}
 
 	// The endpoint's removal ends its replay.
-	r, err = w.s.StartReplay(ctx, "acme", w.id, dead, 100)
+	r, err = w.s.StartReplay(ctx, "acme", w.id, dead, 0, 100)
 	want(ReplayRunning, r, err)
 	if err := w.s.RemoveEndpoint(ctx, "acme", w.id); err != nil {
 		t.Fatal(err)
@@ -416,7 +448,7 @@ func TestReplaysOfAnOrgAreBounded(t *testing.T) {
 	var ids []string
 	for i, e := range list {
 		c.add(time.Second)
-		r, err := s.StartReplay(t.Context(), "acme", e.ID, ReplayFilter{State: deliver.Dead}, 100)
+		r, err := s.StartReplay(t.Context(), "acme", e.ID, ReplayFilter{States: []deliver.State{deliver.Dead}}, 0, 100)
 		switch {
 		case i < MaxReplays && err != nil:
 			t.Fatal(err)

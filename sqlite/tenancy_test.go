@@ -34,7 +34,7 @@ func TestOtherOrgsThingsAreNotFound(t *testing.T) {
 		t.Fatalf("%d deliveries", len(ds))
 	}
 
-	replay, err := s.StartReplay(ctx, "acme", id, ReplayFilter{State: deliver.Dead}, 100)
+	replay, err := s.StartReplay(ctx, "acme", id, ReplayFilter{States: []deliver.State{deliver.Dead}}, 0, 100)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -52,11 +52,11 @@ func TestOtherOrgsThingsAreNotFound(t *testing.T) {
 		"CancelDelivery":  func() error { return s.CancelDelivery(ctx, "b", key) },
 		"ReplayEvent":     func() error { _, err := s.ReplayEvent(ctx, "b", a.id(1), ""); return err },
 		"StartReplay": func() error {
-			_, err := s.StartReplay(ctx, "b", id, ReplayFilter{State: deliver.Dead}, 100)
+			_, err := s.StartReplay(ctx, "b", id, ReplayFilter{States: []deliver.State{deliver.Dead}}, 0, 100)
 			return err
 		},
 		"CountReplay": func() error {
-			_, err := s.CountReplay(ctx, "b", id, ReplayFilter{State: deliver.Dead}, Readable{})
+			_, err := s.CountReplay(ctx, "b", id, ReplayFilter{States: []deliver.State{deliver.Dead}}, Readable{})
 			return err
 		},
 		"GetReplay":    func() error { _, err := s.GetReplay(ctx, "b", replay.ID); return err },

@@ -3,9 +3,10 @@ package main
 import (
 	"context"
 	"fmt"
+	"time"
 
 	"github.com/grapnel-hooks/grapnel/cmd/internal/httpapi"
-	"github.com/grapnel-hooks/grapnel/deliver"
+	"github.com/grapnel-hooks/grapnel/cursor"
 	"github.com/grapnel-hooks/grapnel/sqlite"
 	"github.com/grapnel-hooks/grapnel/stream"
 )
@@ -16,8 +17,17 @@ func (d *daemon) StartReplay(ctx context.Context, org, endpoint string, n httpap
 	if err != nil {
 		return httpapi.Replay{}, err
 	}
+	var older stream.Seq
+	if f.Missing() {
+		if _, err := d.store.GetEndpoint(ctx, org, endpoint); err != nil {
+			return httpapi.Replay{}, answered(err)
+		}
+		if older, err = d.olderThan(ctx, org, f.Since); err != nil {
+			return httpapi.Replay{}, answered(err)
+		}
+	}
 	shape := func(made any) any { return d.replayAnswer(ctx, made.(sqlite.Replay)) }
-	made, err := d.store.StartReplay(d.asked(ctx, shape), org, endpoint, f, n.Rate)
+	made, err := d.store.StartReplay(d.asked(ctx, shape), org, endpoint, f, older, n.Rate)
 	if err != nil {
 		return httpapi.Replay{}, inState(err)
 	}
@@ -33,7 +43,7 @@ func (d *daemon) CountReplay(ctx context.Context, org, endpoint string, filter h
 	if _, err := d.store.GetEndpoint(ctx, org, endpoint); err != nil {
 		return httpapi.ReplayCounts{}, answered(err)
 	}
-	if f.State == sqlite.Missing {
+	if f.Missing() {
 		return d.countMissing(ctx, org, endpoint, f)
 	}
 	readable, err := d.readable(ctx, org)
@@ -78,30 +88,55 @@ func (d *daemon) CancelReplay(ctx context.Context, org, id string) (httpapi.Repl
 }
 
 func replayFilter(f httpapi.ReplayFilter) (sqlite.ReplayFilter, error) {
-	state, err := deliver.ParseState(f.Status)
-	switch {
-	case f.Status == "missing":
-		state = sqlite.Missing
-	case err != nil || state == deliver.Pending:
-		return sqlite.ReplayFilter{}, &httpapi.Invalid{Field: "status", Detail: "must be one of dead, delivered, cancelled, missing"}
+	states, err := sqlite.ParseStatuses(f.Status)
+	if err != nil {
+		return sqlite.ReplayFilter{}, &httpapi.Invalid{Field: "status", Detail: err.Error()}
 	}
-	return sqlite.ReplayFilter{State: state, Types: f.EventTypes, Since: f.Since, Until: f.Until}, nil
+	return sqlite.ReplayFilter{States: states, Types: f.EventTypes, Since: f.Since, Until: f.Until, From: f.FromSeq, To: f.ToSeq}, nil
 }
 
 func (d *daemon) replayAnswer(ctx context.Context, r sqlite.Replay) httpapi.Replay {
+	ahead := d.replayer.ahead(r.ID)
+	if r.State == sqlite.ReplayDone {
+		ahead.Known, ahead.Matched = true, r.Matched
+	}
 	out := httpapi.Replay{
 		ID: r.ID, Org: r.Org, Endpoint: r.Endpoint,
 		NewReplay: httpapi.NewReplay{
-			ReplayFilter: httpapi.ReplayFilter{Status: r.Status(), EventTypes: r.Types, Since: r.Since, Until: r.Until},
-			Rate:         r.Rate,
+			ReplayFilter: httpapi.ReplayFilter{
+				Status: r.Statuses(), EventTypes: r.Types, Since: r.Since, Until: r.Until, FromSeq: r.From, ToSeq: r.To,
+			},
+			Rate: r.Rate,
 		},
-		ReplayCounts: httpapi.ReplayCounts(r.ReplayCounts), State: r.State.String(), Why: r.Why, StartedBy: r.Actor,
+		ReplayCounts:   httpapi.ReplayCounts(r.ReplayCounts),
+		ReplayReport:   httpapi.ReplayReport{ByType: r.ByType, First: r.First, Last: r.Last, Ran: r.Ran, PerSecond: r.PerSecond()},
+		ReplayProgress: httpapi.ReplayProgress{Expected: -1},
+		State:          r.State.String(), Why: r.Why, StartedBy: r.Actor,
 		CreatedAt: r.CreatedAt, UpdatedAt: r.UpdatedAt, FinishedAt: r.FinishedAt,
+	}
+	out.Share, out.Left = r.Progress(ahead)
+	if ahead.Known {
+		out.Expected = ahead.Matched
 	}
 	if r.ID != "" && r.State == sqlite.ReplayRunning {
 		_, out.Waiting = d.replayRoom(ctx, r)
 	}
 	return out
+}
+
+// olderThan is the sequence up to which everything in the org's stream is older
+// than the time, 0 for the zero time, so that a replay of what is missing need not
+// read it.
+func (d *daemon) olderThan(ctx context.Context, org string, since time.Time) (stream.Seq, error) {
+	if since.IsZero() {
+		return 0, nil
+	}
+	name := d.names.Stream(org)
+	st, err := d.broker.State(ctx, name)
+	if err != nil {
+		return 0, err
+	}
+	return cursor.Before(ctx, d.broker, name, st, since.Truncate(time.Millisecond))
 }
 
 // readable is what can be read of an org's stream now.
@@ -123,7 +158,7 @@ const fillBatch = 256
 
 // stepReplay carries a replay on, in the books or along the stream.
 func (d *daemon) stepReplay(ctx context.Context, r sqlite.Replay, n int) (sqlite.Replay, error) {
-	if r.ReplayFilter.State != sqlite.Missing {
+	if !r.Missing() {
 		readable, err := d.readable(ctx, r.Org)
 		if err != nil {
 			return r, err
@@ -167,22 +202,26 @@ func (d *daemon) stretch(ctx context.Context, org string, from, last stream.Seq)
 
 // countMissing counts what an endpoint never had.
 func (d *daemon) countMissing(ctx context.Context, org, endpoint string, f sqlite.ReplayFilter) (httpapi.ReplayCounts, error) {
-	var n httpapi.ReplayCounts
+	var n sqlite.MissingCount
 	after, last, err := d.store.MissingFrom(ctx, org)
-	for over := false; err == nil && !over && after < last; {
+	if err == nil {
+		var older stream.Seq
+		older, err = d.olderThan(ctx, org, f.Since)
+		after = max(after, older, max(f.From, 1)-1)
+	}
+	if f.To > 0 {
+		last = min(last, f.To)
+	}
+	for err == nil && !n.Over && after < last {
 		var events []stream.Event
 		if events, after, err = d.stretch(ctx, org, after+1, last); err != nil {
 			break
 		}
-		var more int64
-		more, over, err = d.store.CountMissing(ctx, org, endpoint, f, events)
-		n.Matched += more
-		n.Replayed += more
-		if err == nil {
+		if err = d.store.CountMissing(ctx, org, endpoint, f, events, &n); err == nil {
 			err = ctx.Err()
 		}
 	}
-	return n, answered(err)
+	return httpapi.ReplayCounts(n.ReplayCounts), answered(err)
 }
 
 // replayRoom is how many deliveries a replay may make pending now; when there

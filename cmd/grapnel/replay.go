@@ -1,9 +1,14 @@
 package main
 
 import (
+	"cmp"
 	"context"
+	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
+	"time"
 
 	"github.com/grapnel-hooks/grapnel/cmd/internal/client"
 	"github.com/grapnel-hooks/grapnel/cmd/internal/httpapi"
@@ -28,12 +33,15 @@ It is a job of the daemon's: it goes on by itself, also after a restart, and giv
 way to live traffic. What is fanned out later is not part of it. With --dry-run
 it is only counted.`,
 		Example: `  grapnel endpoint replay acme ep_01M7YRRW6G0000000000000001 --dry-run
+  grapnel endpoint replay acme ep_01M7YRRW6G0000000000000001 --status dead,cancelled --from-seq 1000 --to-seq 2000
   grapnel endpoint replay acme ep_01M7YRRW6G0000000000000001 --status delivered --type 'invoice.*' --since 6h --until 2h --rate 20`,
 		Args: cobra.ExactArgs(2),
 	}
 	f := c.Flags()
-	f.StringVar(&in.Status, "status", "dead", "deliveries in this `state`: dead, delivered or cancelled; or missing")
+	f.StringSliceVar((*[]string)(&in.Status), "status", []string{"dead"}, "deliveries in this `state`: dead, delivered or cancelled, or several of them; or missing")
 	f.StringArrayVar(&in.EventTypes, "type", nil, "event `type`: exact, a prefix such as 'invoice.*', or '*' (repeatable; default all)")
+	f.Uint64Var(&in.FromSeq, "from-seq", 0, "only events from this `sequence` on")
+	f.Uint64Var(&in.ToSeq, "to-seq", 0, "only events up to this `sequence`")
 	f.IntVar(&in.Rate, "rate", httpapi.DefaultReplayRate, "deliveries a second at most, 1 to 1000")
 	f.BoolVar(&in.DryRun, "dry-run", false, "only count")
 	periodFlags(c, &since, &until)
@@ -57,16 +65,56 @@ it is only counted.`,
 		}
 		return a.show(r, func() {
 			if !in.DryRun {
-				a.printf("Replay %s has begun. See how far it is: grapnel replay show %s %s\n", r.ID, r.Org, r.ID)
+				a.hasBegun(r)
 				return
 			}
 			a.printf("Would be sent again: %d\n", r.Replayed)
+			if r.Skipped > 0 {
+				a.printf("Would be left out, since they were rejected, kept back or skipped: %d\n", r.Skipped)
+			}
 			if r.Lost > 0 {
 				a.printf("Cannot be sent again, nobody has their payload any more: %d\n", r.Lost)
 			}
 		})
 	}
 	return c
+}
+
+func (a *app) endpointRecover() *cobra.Command {
+	var since string
+	rate := httpapi.DefaultReplayRate
+	c := &cobra.Command{
+		Use:   "recover ORG ENDPOINT",
+		Short: "Send an endpoint again all that has died since an outage began",
+		Long: `Send an endpoint again all that is dead of what was stored since an outage began.
+It is "endpoint replay --status dead --since TIME", in a word.`,
+		Example: `  grapnel endpoint recover acme ep_01M7YRRW6G0000000000000001 --since 6h
+  grapnel endpoint recover acme ep_01M7YRRW6G0000000000000001 --since 2026-11-20T00:00:00Z --rate 500`,
+		Args: cobra.ExactArgs(2),
+	}
+	c.Flags().StringVar(&since, "since", "", "when the outage began: an RFC 3339 `time`, or how long ago (6h)")
+	c.Flags().IntVar(&rate, "rate", rate, "deliveries a second at most, 1 to 1000")
+	c.RunE = func(c *cobra.Command, args []string) error {
+		from, _, err := period(since, "")
+		switch {
+		case err != nil:
+			return err
+		case from.IsZero():
+			return &usageError{errors.New("--since: say when the outage began")}
+		case rate < 1:
+			return &usageError{fmt.Errorf("--rate %d: want 1 to 1000", rate)}
+		}
+		r, err := a.client().StartReplay(c.Context(), args[0], args[1], httpapi.ReplayCreate{Status: httpapi.Statuses{"dead"}, Since: &from, Rate: rate})
+		if err != nil {
+			return err
+		}
+		return a.show(r, func() { a.hasBegun(r) })
+	}
+	return c
+}
+
+func (a *app) hasBegun(r httpapi.ReplayBody) {
+	a.printf("Replay %s has begun. See how far it is: grapnel replay show %s %s --watch\n", r.ID, r.Org, r.ID)
 }
 
 func (a *app) replayCommand() *cobra.Command {
@@ -95,7 +143,7 @@ func (a *app) replayList() *cobra.Command {
 			}
 			t := &table{columns: []string{"REPLAY", "STATE", "OF", "ENDPOINT", ">REPLAYED", ">SKIPPED", ">LOST", "STARTED"}}
 			return list(a, all, t, func(r httpapi.ReplayBody) {
-				t.add(r.ID, replayState(r), r.Status, r.EndpointID, r.Replayed, r.Skipped, r.Lost, momentOf(r.CreatedAt))
+				t.add(r.ID, replayState(r), strings.Join(r.Status, ","), r.EndpointID, r.Replayed, r.Skipped, r.Lost, momentOf(r.CreatedAt))
 			}, fmt.Sprintf("%s has no replays. Begin one: grapnel endpoint replay %s ENDPOINT", args[0], args[0]))
 		},
 	}
@@ -112,20 +160,67 @@ func replayState(r httpapi.ReplayBody) string {
 }
 
 func (a *app) replayShow() *cobra.Command {
-	return &cobra.Command{
+	var watch bool
+	c := &cobra.Command{
 		Use:   "show ORG REPLAY",
 		Short: "Show how far a replay has come, and what came of it",
+		Long: `Show how far a replay has come, and what came of it. With --watch a line is
+printed each second until it is finished, and then the whole.`,
 		Example: `  grapnel replay show acme rpl_01M7YRRX5R0000000000000001
-  grapnel replay show acme rpl_01M7YRRX5R0000000000000001 --json`,
+  grapnel replay show acme rpl_01M7YRRX5R0000000000000001 --watch`,
 		Args: cobra.ExactArgs(2),
-		RunE: func(c *cobra.Command, args []string) error {
-			r, err := a.client().Replay(c.Context(), args[0], args[1])
-			if err != nil {
+	}
+	c.Flags().BoolVar(&watch, "watch", false, "print its progress until it is finished")
+	c.RunE = func(c *cobra.Command, args []string) error {
+		api, ctx := a.client(), c.Context()
+		r, err := api.Replay(ctx, args[0], args[1])
+		for ; err == nil && watch && r.FinishedAt == nil; r, err = api.Replay(ctx, args[0], args[1]) {
+			if err := a.show(r, func() { a.printf("%s\n", replayLine(r)) }); err != nil {
 				return err
 			}
-			return a.show(r, func() { a.printReplay(r) })
-		},
+			select {
+			case <-time.After(time.Second):
+			case <-ctx.Done():
+				return nil // whoever watches has seen enough
+			}
+		}
+		if err != nil {
+			return err
+		}
+		return a.show(r, func() { a.printReplay(r) })
 	}
+	return c
+}
+
+// replayLine is how far a replay is, in a line.
+func replayLine(r httpapi.ReplayBody) string {
+	line := fmt.Sprintf("%s: %d replayed", replayState(r), r.Replayed)
+	if r.Skipped+r.Lost > 0 {
+		line += fmt.Sprintf(", %d skipped, %d lost", r.Skipped, r.Lost)
+	}
+	if r.PerSecond > 0 {
+		line += fmt.Sprintf(", %.1f a second", r.PerSecond)
+	}
+	if p := replayProgress(r); p != "" {
+		line += ", " + p
+	}
+	return line
+}
+
+// replayProgress is the part that is done and what the rest takes, "" when nobody
+// knows.
+func replayProgress(r httpapi.ReplayBody) string {
+	if r.Progress == nil || r.FinishedAt != nil {
+		return ""
+	}
+	text := fmt.Sprintf("%.1f %%", *r.Progress*100)
+	if r.Expected != nil {
+		text += fmt.Sprintf(" of %d", *r.Expected)
+	}
+	if r.ETASeconds != nil {
+		text += ", " + span(time.Duration(*r.ETASeconds*float64(time.Second))) + " left"
+	}
+	return text
 }
 
 func (a *app) printReplay(r httpapi.ReplayBody) {
@@ -134,20 +229,72 @@ func (a *app) printReplay(r httpapi.ReplayBody) {
 	f.add("org", r.Org)
 	f.add("endpoint", r.EndpointID)
 	f.add("state", replayState(r))
-	f.add("sends", "what is "+r.Status)
+	f.add("progress", replayProgress(r))
+	f.add("sends", "what is "+strings.Join(r.Status, " or "))
 	f.add("types", strings.Join(r.EventTypes, ", "))
 	f.add("since", momentOf(r.Since))
 	f.add("until", momentOf(r.Until))
+	f.add("sequences", sequences(r.FromSeq, r.ToSeq))
 	f.add("rate", fmt.Sprintf("%d a second at most", r.Rate))
+	f.add("reached", reachedRate(r))
 	f.add("matched", r.Matched)
 	f.add("replayed", r.Replayed)
-	f.add("skipped", r.Skipped)
+	f.add("skipped", skipped(r))
 	f.add("lost", r.Lost)
+	for i, typ := range slices.SortedFunc(maps.Keys(r.ByType), func(a, b string) int {
+		return cmp.Or(cmp.Compare(r.ByType[b], r.ByType[a]), strings.Compare(a, b))
+	}) {
+		const most = 10
+		if i == most {
+			f.add("", fmt.Sprintf("and %d further types", len(r.ByType)-most))
+			break
+		}
+		f.add("of type "+typ, r.ByType[typ])
+	}
+	f.add("first event", r.FirstEventID)
+	f.add("last event", r.LastEventID)
 	f.add("started by", r.StartedBy)
 	f.add("started", momentOf(r.CreatedAt))
 	f.add("updated", momentOf(r.UpdatedAt))
 	f.add("finished", momentOf(r.FinishedAt))
 	f.print(a.out, a.ink())
+}
+
+// sequences is a range of them in words, "" for all.
+func sequences(from, to uint64) string {
+	switch {
+	case from == 0 && to == 0:
+		return ""
+	case to == 0:
+		return fmt.Sprintf("from %d on", from)
+	case from == 0:
+		return fmt.Sprintf("up to %d", to)
+	}
+	return fmt.Sprintf("%d to %d", from, to)
+}
+
+func reachedRate(r httpapi.ReplayBody) string {
+	if r.PerSecond == 0 {
+		return ""
+	}
+	return fmt.Sprintf("%.1f a second", r.PerSecond)
+}
+
+// skipped is how many were left out, and why.
+func skipped(r httpapi.ReplayBody) string {
+	if r.Skips == nil {
+		return fmt.Sprint(r.Skipped)
+	}
+	var why []string
+	for text, n := range map[string]int64{
+		"in another state by then": r.Skips.Changed, "removed by retention": r.Skips.Removed, "withheld": r.Skips.Withheld,
+	} {
+		if n > 0 {
+			why = append(why, fmt.Sprintf("%d %s", n, text))
+		}
+	}
+	slices.Sort(why)
+	return fmt.Sprintf("%d (%s)", r.Skipped, strings.Join(why, ", "))
 }
 
 func (a *app) replaySwitch(verb, short string, do func(_ *client.Client, ctx context.Context, org, id string) (httpapi.ReplayBody, error)) *cobra.Command {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"sync"
 	"time"
 
 	"github.com/grapnel-hooks/grapnel/fanout"
@@ -27,17 +28,51 @@ type replayer struct {
 	step    func(ctx context.Context, r sqlite.Replay, n int) (sqlite.Replay, error) // makes up to n pending
 	room    func(ctx context.Context, r sqlite.Replay) (room int, why string)        // for that many; why not
 	made    func(row int64)                                                          // is told that an endpoint has new pending ones
+	count   func(ctx context.Context, r sqlite.Replay, a sqlite.Ahead) (sqlite.Ahead, error)
 	log     *slog.Logger
 
 	wake chan struct{}        // holds one: there may be a replay to carry on
 	next map[string]time.Time // when each may go on. Owned by Run
+
+	mu     sync.Mutex
+	counts map[string]sqlite.Ahead // of those that run, how many they will have matched
 }
 
 func newReplayer(d *daemon) *replayer {
 	return &replayer{
-		running: d.store.RunningReplays, step: d.stepReplay, room: d.replayRoom, made: d.lanes.Recheck, log: d.log,
-		wake: make(chan struct{}, 1), next: map[string]time.Time{},
+		running: d.store.RunningReplays, step: d.stepReplay, room: d.replayRoom, made: d.lanes.Recheck,
+		count: d.store.CountAhead, log: d.log,
+		wake: make(chan struct{}, 1), next: map[string]time.Time{}, counts: map[string]sqlite.Ahead{},
 	}
+}
+
+// ahead is how many deliveries a replay will have matched, as far as it is known.
+func (p *replayer) ahead(id string) sqlite.Ahead {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.counts[id]
+}
+
+// countOn counts on ahead of a replay, so that people can be told how far it is.
+func (p *replayer) countOn(ctx context.Context, r sqlite.Replay) {
+	a, err := p.count(ctx, r, p.ahead(r.ID))
+	if err != nil {
+		if ctx.Err() == nil {
+			p.log.Warn("how much a replay has to do cannot be counted; it goes on", "org", r.Org, "replay", r.ID, "error", err)
+		}
+		return
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.counts[r.ID] = a
+}
+
+// forget drops what is remembered of a replay.
+func (p *replayer) forget(id string) {
+	delete(p.next, id)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	delete(p.counts, id)
 }
 
 // again makes the replayer look for replays that run.
@@ -58,10 +93,14 @@ func (p *replayer) Run(ctx context.Context) error {
 			p.log.Warn("replays cannot be looked for; it is tried again", "error", err)
 		}
 		for _, r := range running {
+			p.countOn(ctx, r)
 			p.carry(ctx, r)
 		}
 		if len(running) == 0 && err == nil {
 			clear(p.next)
+			p.mu.Lock()
+			clear(p.counts)
+			p.mu.Unlock()
 			select {
 			case <-p.wake:
 				continue
@@ -115,8 +154,8 @@ func (p *replayer) carry(ctx context.Context, r sqlite.Replay) {
 		}
 		p.log.Log(ctx, level, "a replay cannot go on; it is tried again", "org", r.Org, "replay", r.ID, "error", err)
 	case r.State.Finished():
-		delete(p.next, r.ID)
+		p.forget(r.ID)
 		p.log.Info("replay is "+r.State.String(), "org", r.Org, "endpoint", r.Endpoint, "replay", r.ID,
-			"replayed", r.Replayed, "skipped", r.Skipped, "lost", r.Lost)
+			"replayed", r.Replayed, "skipped", r.Skipped(), "lost", r.Lost)
 	}
 }

@@ -56,7 +56,7 @@ func (p *pretendReplays) StepReplay(_ context.Context, r sqlite.Replay, n int) (
 func carried(t *testing.T, books *pretendReplays, room func() int, during time.Duration) (told int) {
 	t.Helper()
 	p := &replayer{
-		running: books.RunningReplays, step: books.StepReplay, log: slog.New(slog.DiscardHandler), wake: make(chan struct{}, 1), next: map[string]time.Time{},
+		running: books.RunningReplays, step: books.StepReplay, log: slog.New(slog.DiscardHandler), wake: make(chan struct{}, 1), next: map[string]time.Time{}, counts: map[string]sqlite.Ahead{}, count: countNothing,
 		room: func(context.Context, sqlite.Replay) (int, string) { return room(), "" },
 		made: func(int64) { told++ },
 	}
@@ -66,6 +66,10 @@ func carried(t *testing.T, books *pretendReplays, room func() int, during time.D
 		t.Error(err)
 	}
 	return told
+}
+
+func countNothing(_ context.Context, _ sqlite.Replay, a sqlite.Ahead) (sqlite.Ahead, error) {
+	return a, nil
 }
 
 func lots() int { return replayPending }
@@ -138,7 +142,7 @@ func TestReplayerSleeps(t *testing.T) {
 		books := newPretendReplays()
 		looked := 0
 		p := &replayer{
-			running: counted{books, &looked}.RunningReplays, step: books.StepReplay, log: slog.New(slog.DiscardHandler), wake: make(chan struct{}, 1), next: map[string]time.Time{},
+			running: counted{books, &looked}.RunningReplays, step: books.StepReplay, log: slog.New(slog.DiscardHandler), wake: make(chan struct{}, 1), next: map[string]time.Time{}, counts: map[string]sqlite.Ahead{}, count: countNothing,
 			room: func(context.Context, sqlite.Replay) (int, string) { return lots(), "" },
 			made: func(int64) {},
 		}

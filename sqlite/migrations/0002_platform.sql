@@ -91,19 +91,28 @@ CREATE TABLE replays(
   org         INTEGER NOT NULL,
   endpoint    INTEGER NOT NULL,
   state       INTEGER NOT NULL,           -- ReplayState
-  status      INTEGER NOT NULL,           -- deliver.State of what is sent again; -1: what is missing
+  statuses    TEXT    NOT NULL,           -- JSON array of what is sent again: deliver.State, or missing
   types       TEXT    NOT NULL,           -- JSON array; []: any
   since       INTEGER NOT NULL,           -- ms; 0: from the first event on
   until       INTEGER NOT NULL,           -- ms; 0: up to the last one
+  from_seq    INTEGER NOT NULL,           -- inclusive; 0: any
+  to_seq      INTEGER NOT NULL,           -- inclusive; 0: any
   rate        INTEGER NOT NULL,           -- deliveries/s
+  start       INTEGER NOT NULL,           -- place at the beginning
   place       INTEGER NOT NULL,           -- events up to here were looked at; of missing ones: sequences
   last        INTEGER NOT NULL,           -- and up to here are to be
-  incarnation INTEGER NOT NULL,           -- that the sequences are of; 0: they are events
+  incarnation INTEGER NOT NULL,           -- that the sequences are of; 0: there are none
   span        INTEGER NOT NULL DEFAULT 0, -- subscriptions.id of what was filled in; 0: nothing yet
   matched     INTEGER NOT NULL DEFAULT 0,
   replayed    INTEGER NOT NULL DEFAULT 0,
-  skipped     INTEGER NOT NULL DEFAULT 0, -- had left their state meanwhile
+  changed     INTEGER NOT NULL DEFAULT 0, -- had left their state meanwhile
+  removed     INTEGER NOT NULL DEFAULT 0, -- by retention meanwhile
+  withheld    INTEGER NOT NULL DEFAULT 0, -- of what is missing: there is a reason why it is not there
   lost        INTEGER NOT NULL DEFAULT 0, -- nobody has their payload any more
+  by_type     TEXT    NOT NULL DEFAULT '{}', -- JSON object: event type → replayed
+  first_event INTEGER NOT NULL DEFAULT 0, -- that was replayed; 0: none yet
+  last_event  INTEGER NOT NULL DEFAULT 0,
+  ran         INTEGER NOT NULL DEFAULT 0, -- ms, up to updated_at
   why         TEXT    NOT NULL DEFAULT '', -- it ended before its end
   actor       TEXT    NOT NULL,
   created_at  INTEGER NOT NULL,           -- ms

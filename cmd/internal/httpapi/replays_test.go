@@ -3,6 +3,7 @@ package httpapi_test
 import (
 	"encoding/json"
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
 
@@ -43,6 +44,11 @@ func TestReplays(t *testing.T) {
 	}
 	for body, field := range map[string]string{
 		`{"status":"pending"}`:                   "body.status",
+		`{"status":["dead","missing"]}`:          "body.status",
+		`{"status":[]}`:                          "body.status",
+		`{"status":7}`:                           "body.status",
+		`{"from_seq":0}`:                         "body.from_seq",
+		`{"from_seq":3,"to_seq":2}`:              "body.to_seq",
 		`{"rate":1001}`:                          "body.rate",
 		`{"event_types":["invoice.paid","in*"]}`: "body.event_types[1]",
 		`{"since":"2026-11-21T10:00:00Z","until":"2026-11-21T10:00:00Z"}`: "body.until",
@@ -51,8 +57,16 @@ func TestReplays(t *testing.T) {
 			t.Errorf("%s: %s is not named: %s", body, field, text)
 		}
 	}
+	for body, want := range map[string]int64{
+		`{"dry_run":true,"status":["cancelled","dead"]}`: 1,
+		`{"dry_run":true,"from_seq":1000000}`:            0,
+	} {
+		if b, _ := post(body, http.StatusOK); b.Matched != want {
+			t.Errorf("%s: %+v", body, b)
+		}
+	}
 	made, first := post("", http.StatusAccepted, "Idempotency-Key", "k-1")
-	if made.Status != "dead" || made.Rate != httpapi.DefaultReplayRate || made.Replayed != 1 || !strings.HasPrefix(made.ID, "rpl_") {
+	if !slices.Equal(made.Status, httpapi.Statuses{"dead"}) || made.Rate != httpapi.DefaultReplayRate || made.Replayed != 1 || !strings.HasPrefix(made.ID, "rpl_") {
 		t.Errorf("made %+v", made)
 	}
 	if _, again := post("", http.StatusAccepted, "Idempotency-Key", "k-1"); again != first {

@@ -31,14 +31,21 @@ func (s *Service) StartReplay(ctx context.Context, org, endpoint string, n httpa
 	at := s.tick()
 	r := httpapi.Replay{
 		ID: "rpl_" + numbered(at, int64(len(s.replays)+1)), Org: org, Endpoint: endpoint, NewReplay: n, State: "running",
-		StartedBy: httpapi.CallerOf(ctx).Actor(), CreatedAt: at, UpdatedAt: at,
+		ReplayProgress: httpapi.ReplayProgress{Expected: -1, Share: -1, Left: -1},
+		StartedBy:      httpapi.CallerOf(ctx).Actor(), CreatedAt: at, UpdatedAt: at,
 	}
 	if e.Enabled() {
 		for _, d := range s.matching(org, endpoint, n.ReplayFilter) {
 			d.State, d.Reason, d.Due = deliver.Pending, deliver.NoReason, time.Time{}
 			r.Matched++
 			r.Replayed++
+			if r.ByType == nil {
+				r.ByType, r.First = map[string]int64{}, d.EventID
+			}
+			r.ByType[d.Type]++
+			r.ReplayReport.Last = d.EventID
 		}
+		r.ReplayProgress = httpapi.ReplayProgress{Expected: r.Matched, Share: 1}
 		r.State, r.FinishedAt = "done", at
 	} else {
 		r.Waiting = "the endpoint is disabled"
@@ -54,8 +61,9 @@ func (s *Service) matching(org, endpoint string, f httpapi.ReplayFilter) []*book
 	for i := range s.deliveries {
 		d := &s.deliveries[i]
 		typed := len(f.EventTypes) == 0 || slices.ContainsFunc(f.EventTypes, func(p string) bool { return fanout.MatchType(p, d.Type) })
-		if d.Org == org && d.Endpoint == endpoint && d.State.String() == f.Status && typed &&
-			!d.Stored.Before(f.Since) && (f.Until.IsZero() || d.Stored.Before(f.Until)) {
+		if d.Org == org && d.Endpoint == endpoint && slices.Contains(f.Status, d.State.String()) && typed &&
+			!d.Stored.Before(f.Since) && (f.Until.IsZero() || d.Stored.Before(f.Until)) &&
+			d.Seq >= f.FromSeq && (f.ToSeq == 0 || d.Seq <= f.ToSeq) {
 			found = append(found, d)
 		}
 	}
