@@ -117,6 +117,9 @@ func (r *Redaction) check() error {
 	if r.Path != "/data" && !strings.HasPrefix(r.Path, "/data/") {
 		return fmt.Errorf("path %.100q: want one that begins with /data", r.Path)
 	}
+	if len(r.Replace) > MaxReplace {
+		return fmt.Errorf("path %.100q: replace has %d bytes, want at most %d", r.Path, len(r.Replace), MaxReplace)
+	}
 	if r.Replace != nil && !json.Valid(r.Replace) {
 		return fmt.Errorf("path %.100q: replace is not JSON", r.Path)
 	}

@@ -38,7 +38,7 @@ formats:
 	want := []deliver.Format{
 		{Name: "acme", Scheme: sign.Timestamped, Body: deliver.BodyMap,
 			Headers: deliver.FormatHeaders{EventID: "X-Acme-Id", DeliveryID: "X-Acme-Delivery", Type: "X-Acme-Event", Timestamp: "X-Acme-Timestamp", Signature: "Acme-Signature", Attempt: "X-Acme-Attempt"},
-			Fields: []deliver.BodyField{{Name: "id", Source: deliver.FromEventID}, {Name: "event", Source: deliver.FromType}, {Name: "7", Source: deliver.FromTimeUnix}, {Name: "payload", Source: deliver.FromData}}},
+			Fields:  []deliver.BodyField{{Name: "id", Source: deliver.FromEventID}, {Name: "event", Source: deliver.FromType}, {Name: "7", Source: deliver.FromTimeUnix}, {Name: "payload", Source: deliver.FromData}}},
 		{Name: "acme-keys", Scheme: sign.Ed25519, Body: deliver.BodyEvent,
 			Headers: deliver.FormatHeaders{EventID: "webhook-id", Timestamp: "webhook-timestamp", Signature: "webhook-signature"}},
 		{Name: "acme_raw", Scheme: sign.SHA256Hex, Body: deliver.BodyData, Headers: deliver.FormatHeaders{Signature: "X-Signature"}},

@@ -53,6 +53,9 @@ func (p SubscriptionPath) endpoint(ctx context.Context) EndpointPath {
 	return EndpointPath{OrgPath: tenant(ctx), ID: p.ID}
 }
 
+// vexyl is the format that receivers of VexylCloud's webhooks know.
+const vexyl = "vexyl"
+
 // ourNames are ours and then VexylCloud's.
 var ourNames = []string{"description", "name", "event_types", "events", "disabled", "is_active"}
 
@@ -61,11 +64,11 @@ func (a *api) adminWebhooks() {
 	read := access{scope: WebhooksRead, gated: true, tenant: true}
 	manage := access{scope: WebhooksManage, gated: true, tenant: true}
 	handleNew(a, route{id: "add-admin-webhook", method: http.MethodPost, path: all, status: http.StatusCreated, tag: aliasTag, access: manage,
-		summary: "Make an endpoint, as add-endpoint; the answer shows its secret, once"},
+		summary: "Make an endpoint with the format vexyl, as add-endpoint; the answer shows its secret, once"},
 		func(ctx context.Context, in *struct{ Write[AdminWebhookWrite] }) (MadeEndpoint, error) {
-			b := in.Body
+			b, format := in.Body, vexyl
 			made, err := a.addEndpoint(ctx, &endpointCreate{tenant(ctx), Write[EndpointCreate]{Body: EndpointCreate{
-				URL: b.URL, EventTypes: b.Events, Description: Text(b.Name), Disabled: b.IsActive != nil && !*b.IsActive,
+				URL: b.URL, EventTypes: b.Events, Description: Text(b.Name), Disabled: b.IsActive != nil && !*b.IsActive, OptionsChange: OptionsChange{Format: &format},
 			}}})
 			return made, renamed(err, ourNames...)
 		},

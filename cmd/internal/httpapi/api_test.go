@@ -194,6 +194,11 @@ func TestAnswers(t *testing.T) {
 		{name: "endpoint-change-clear", method: "PATCH", path: "/orgs/acme/endpoints/{ep}", body: `{"workspace_id":null,"description":""}`},
 		{name: "endpoint-change-null-url", method: "PATCH", path: "/orgs/acme/endpoints/{ep}", body: `{"url":null}`},
 		{name: "endpoint-change-secret", method: "PATCH", path: "/orgs/acme/endpoints/{ep}", body: `{"secret":"whsec_x"}`},
+		{name: "endpoint-add-format", method: "POST", path: "/orgs/acme/endpoints", body: `{"url":"https://hooks.example/b","format":"tenantx","secret":"a secret of Tenantx's"}`},
+		{name: "endpoint-add-format-unknown", method: "POST", path: "/orgs/acme/endpoints", body: `{"url":"https://hooks.example/b","format":"tenanty"}`},
+		{name: "endpoint-add-format-short-secret", method: "POST", path: "/orgs/acme/endpoints", body: `{"url":"https://hooks.example/b","format":"vexyl","secret":"hunter2"}`},
+		{name: "endpoint-change-format", method: "PATCH", path: "/orgs/acme/endpoints/{ep}", body: `{"format":"devsphere","secret":"a secret of DevSphere's"}`},
+		{name: "endpoint-change-format-header", method: "PATCH", path: "/orgs/acme/endpoints/{ep}", body: `{"format":"devsphere","headers":{"x-event":"mine"}}`},
 		{name: "endpoint-remove", method: "DELETE", path: "/orgs/acme/endpoints/{ep}"},
 
 		{name: "event-append", method: "POST", path: "/orgs/acme/events", body: `{"type":"lead_won","data":{"b":1,  "a":[1.50]},"workspace_id":"berlin","dedupe_key":"lead-7","schema_version":"2","source":"crm","time":"2026-11-20T08:00:00+01:00"}`},

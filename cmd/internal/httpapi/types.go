@@ -122,7 +122,7 @@ type EndpointUpdate struct {
 	Retry       *Retry             `json:"retry,omitempty"`
 	Concurrency *int               `json:"concurrency,omitempty" nullable:"false" minimum:"1" maximum:"256"`
 	OptionsChange
-	Secret   string `json:"secret,omitempty" maxLength:"128" doc:"Takes the place of all that sign now, at once, as a format that they do not fit needs it; new: one is made. Use rotate-secret otherwise"`
+	Secret   string `json:"secret,omitempty" minLength:"3" maxLength:"128" doc:"Takes the place of all that sign now, at once, as a format that they do not fit needs it; new: one is made. Use rotate-secret otherwise"`
 	Disabled *bool  `json:"disabled,omitempty" nullable:"false" example:"false" doc:"false enables it, whatever had disabled it, and resumes its pending deliveries"`
 }
 
