@@ -31,6 +31,7 @@ const (
 	// The endpoint did not get it.
 	WhyType         Why = "type_not_subscribed"
 	WhyWorkspace    Why = "other_workspace"
+	WhyFiltered     Why = "filtered"      // by its content filter
 	WhyCreatedLater Why = "created_later" // or it starts later
 	WhyDisabled     Why = "disabled"      // at that time
 	WhyDuplicate    Why = "duplicate"     // an earlier event has the same dedupe key
@@ -92,6 +93,8 @@ type Answer struct {
 	Hold     Hold        // of a pending one
 	Types    []string    // what it was subscribed to at that place
 	Scope    string      // the workspace that it was subscribed to at that place, "" for all
+	Filter   string      // its content filter at that place
+	Part     string      // filtered: the part of the filter that is false, in words, without anything of the event's data
 	Earlier  *EventPlace // of a duplicate
 	Span     *Exception  // of what nobody got
 	Code     string      // of a rejection
@@ -173,7 +176,7 @@ func (a *Answer) subscription(q *Question, at place) {
 		if first == nil || after.less(place{first.Incarnation, first.From}) {
 			first = s
 		}
-		if s.Covers(at.incarnation, at.seq) {
+		if s.Covers(at.incarnation, at.seq) && (covers == nil || q.refused(covers) != "") {
 			covers = s
 		}
 	}
@@ -181,19 +184,12 @@ func (a *Answer) subscription(q *Question, at place) {
 		a.absent(q, at, first)
 		return
 	}
-	a.Types, a.Scope = covers.Types, covers.Workspace
-	typ, stored := q.Type, q.Event == nil
-	if !stored {
-		typ = q.Event.Type
-	}
+	a.Types, a.Scope, a.Filter = covers.Types, covers.Workspace, covers.Filter.String()
+	a.Why = q.refused(covers)
 	switch {
-	case typ == "":
-		a.Why = WhyUnknown
-	case !slices.ContainsFunc(covers.Types, func(p string) bool { return CheckPattern(p) == nil && MatchType(p, typ) }):
-		a.Why = WhyType
-	case covers.Workspace != "" && (stored || q.Event.Workspace != covers.Workspace):
-		// The books do not know an event's workspace, but an endpoint of its workspace would have got it.
-		a.Why = WhyWorkspace
+	case a.Why == WhyFiltered:
+		_, a.Part = covers.Filter.Match(q.Event)
+	case a.Why != "":
 	case q.Earlier != nil:
 		a.Why, a.Earlier = WhyDuplicate, q.Earlier
 	case at.incarnation < q.Position.Incarnation || at.seq <= q.Complete:
@@ -201,6 +197,32 @@ func (a *Answer) subscription(q *Question, at place) {
 	default:
 		a.Why = WhyMissing
 	}
+}
+
+// refused says why the event is none of those that the subscription wants; "" when
+// it is.
+func (q *Question) refused(s *Span) Why {
+	typ, stored := q.Type, q.Event == nil
+	if !stored {
+		typ = q.Event.Type
+	}
+	switch {
+	case typ == "":
+		return WhyUnknown
+	case !slices.ContainsFunc(s.Types, func(p string) bool { return CheckPattern(p) == nil && MatchType(p, typ) }):
+		return WhyType
+	case s.Workspace != "" && (stored || q.Event.Workspace != s.Workspace):
+		// The books do not know an event's workspace, but an endpoint of its workspace would have got it.
+		return WhyWorkspace
+	case s.Filter == nil:
+		return ""
+	case stored:
+		return WhyUnknown // nor do they know its data
+	}
+	if ok, _ := s.Filter.Match(q.Event); !ok {
+		return WhyFiltered
+	}
+	return ""
 }
 
 // absent says why there was no subscription at that place: none had begun, or

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/grapnel-hooks/grapnel/fanout/filter"
 	"github.com/grapnel-hooks/grapnel/stream"
 )
 
@@ -17,6 +18,8 @@ type Set struct {
 	// lists holds, for each pattern and workspace that somebody asked for,
 	// the endpoints that did, ascending by row.
 	lists map[want][]span
+	// filters are those of all spans, each text once; nil when there is none.
+	filters *filter.Group
 }
 
 // want is one pattern within one scope. The stem of an exact pattern is the
@@ -30,10 +33,11 @@ type want struct {
 
 // span is one endpoint and the part of the stream in which it is subscribed.
 type span struct {
-	row   int64
-	after place
-	ended bool
-	until place // inclusive, when ended
+	row    int64
+	after  place
+	ended  bool
+	filter int32 // its number among the set's, from 1; 0: none
+	until  place // inclusive, when ended
 }
 
 func (s span) covers(p place) bool {
@@ -68,19 +72,29 @@ func compile(version int64, spans []Span) *Set {
 		return cmp.Compare(a.Endpoint, b.Endpoint)
 	})
 	set := &Set{version: version, lists: make(map[want][]span)}
+	var filters []*filter.Filter
+	numbers := make(map[string]int32) // of filters, by their texts
 	for _, s := range ordered {
+		if text := s.Filter.String(); text != "" && numbers[text] == 0 {
+			filters = append(filters, s.Filter)
+			numbers[text] = int32(len(filters))
+		}
 		for _, p := range s.Types {
 			if CheckPattern(p) != nil {
 				continue
 			}
 			w := want{stem: strings.TrimSuffix(p, "*"), workspace: s.Workspace}
 			set.lists[w] = append(set.lists[w], span{
-				row:   s.Endpoint,
-				after: place{s.Incarnation, s.From},
-				ended: s.Ended,
-				until: place{s.UntilIncarnation, s.Until},
+				row:    s.Endpoint,
+				after:  place{s.Incarnation, s.From},
+				ended:  s.Ended,
+				filter: numbers[s.Filter.String()],
+				until:  place{s.UntilIncarnation, s.Until},
 			})
 		}
+	}
+	if len(filters) > 0 {
+		set.filters = filter.NewGroup(filters)
 	}
 	return set
 }
@@ -93,7 +107,8 @@ func (s *Set) Version() int64 { return s.version }
 // allocates nothing when dst has room (contract, section 3).
 //
 // An endpoint without a workspace gets every event; one of a workspace only
-// those that carry it. An event must come after the start of the subscription:
+// those that carry it. One with a filter gets those of them that fulfil it; the
+// data are looked at only when there is such an endpoint. An event must come after the start of the subscription:
 // at a later sequence of the same incarnation, or in a later incarnation.
 func (s *Set) Match(ev *stream.Event, incarnation int, dst []int64) []int64 {
 	// A type of MaxType bytes has at most half as many tokens, thus as many
@@ -113,6 +128,7 @@ func (s *Set) Match(ev *stream.Event, incarnation int, dst []int64) []int64 {
 	// Each list ascends, so merging keeps the answer sorted, and what is
 	// double comes one after the other.
 	at, base := place{incarnation, ev.Seq}, len(dst)
+	var reading *filter.Reading
 	for len(lists) > 0 {
 		least := 0
 		for i := 1; i < len(lists); i++ {
@@ -122,12 +138,20 @@ func (s *Set) Match(ev *stream.Event, incarnation int, dst []int64) []int64 {
 		}
 		head := lists[least][0]
 		if head.covers(at) && (len(dst) == base || dst[len(dst)-1] != head.row) {
-			dst = append(dst, head.row)
+			if head.filter != 0 && reading == nil {
+				reading = s.filters.Read(ev)
+			}
+			if head.filter == 0 || reading.Match(int(head.filter)-1) {
+				dst = append(dst, head.row)
+			}
 		}
 		if lists[least] = lists[least][1:]; len(lists[least]) == 0 {
 			lists[least] = lists[len(lists)-1]
 			lists = lists[:len(lists)-1]
 		}
+	}
+	if reading != nil {
+		reading.Close()
 	}
 	return dst
 }

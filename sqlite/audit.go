@@ -68,16 +68,17 @@ func (a *Audit) History(context.Context) ([]fanout.Span, error) {
 	var list []fanout.Span
 	err := each(a.c, func(scan func(...any) error) error {
 		var sp fanout.Span
-		var types string
-		if err := scan(&sp.Endpoint, &types, &sp.Workspace, &sp.Incarnation, &sp.From, &sp.Ended, &sp.UntilIncarnation, &sp.Until); err != nil {
+		var types, text string
+		if err := scan(&sp.Endpoint, &types, &sp.Workspace, &text, &sp.Incarnation, &sp.From, &sp.Ended, &sp.UntilIncarnation, &sp.Until); err != nil {
 			return err
 		}
 		if err := json.Unmarshal([]byte(types), &sp.Types); err != nil {
 			return fmt.Errorf("types of endpoint %d: %w", sp.Endpoint, err)
 		}
+		sp.Filter = a.s.filters.Get(text)
 		list = append(list, sp)
 		return nil
-	}, `SELECT endpoint, types, workspace, incarnation, from_seq, until_seq IS NOT NULL, ifnull(until_incarnation, 0), ifnull(until_seq, 0)
+	}, `SELECT endpoint, types, workspace, filter, incarnation, from_seq, until_seq IS NOT NULL, ifnull(until_incarnation, 0), ifnull(until_seq, 0)
 		FROM subscriptions WHERE org=? ORDER BY endpoint, id`, a.o.row)
 	return list, err
 }

@@ -93,15 +93,15 @@ func (s *Store) catchupOf(row int64) (fanout.Catchup, bool) {
 	}
 	return fanout.Catchup{
 		Org: e.Org, Endpoint: row, ID: e.ID, Reason: c.reason, Began: fromMillis(c.began),
-		Incarnation: int(c.incarnation), From: stream.Seq(c.from), Seq: stream.Seq(c.seq), Wants: wants(e, c.place),
+		Incarnation: int(c.incarnation), From: stream.Seq(c.from), Seq: stream.Seq(c.seq), Wants: s.wants(e, c.place),
 		Enabled: e.Enabled(), Revision: e.Revision, First: stream.Seq(c.first), AtRisk: c.atRisk, Lost: uint64(c.lost),
 	}, true
 }
 
 // wants is what the endpoint would be subscribed to from there on.
-func wants(e *deliver.Endpoint, at place) fanout.Subscription {
+func (s *Store) wants(e *deliver.Endpoint, at place) fanout.Subscription {
 	return fanout.Subscription{
-		Endpoint: e.Row, Types: e.EventTypes, Workspace: e.Workspace,
+		Endpoint: e.Row, Types: e.EventTypes, Workspace: e.Workspace, Filter: s.filters.Get(e.Filter),
 		Incarnation: int(at.incarnation), From: stream.Seq(at.seq),
 	}
 }

@@ -310,7 +310,7 @@ func (s *Store) AllEndpoints(context.Context) ([]deliver.Endpoint, error) {
 }
 
 // SetEndpoint changes settings of an endpoint, all of them or none. A change of
-// types or workspace holds for the events after the org's position. It wraps
+// types, workspace or filter holds for the events after the org's position. It wraps
 // [ErrNotFound], and [ErrRevision] when the endpoint has another revision than
 // the change is meant for, and fails as [deliver.ChangeHeaders] does.
 func (s *Store) SetEndpoint(ctx context.Context, org, id string, c EndpointChange) (deliver.Endpoint, error) {
@@ -344,7 +344,7 @@ func (s *Store) SetEndpoint(ctx context.Context, org, id string, c EndpointChang
 			}
 			return true, t.enable(o, e)
 		}
-		if e.Enabled() && (e.Workspace != before.Workspace || !slices.Equal(e.EventTypes, before.EventTypes)) {
+		if e.Enabled() && (e.Workspace != before.Workspace || e.Filter != before.Filter || !slices.Equal(e.EventTypes, before.EventTypes)) {
 			if err := t.resubscribe(o, e); err != nil {
 				return false, err
 			}

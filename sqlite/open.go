@@ -24,6 +24,7 @@ import (
 
 	"github.com/grapnel-hooks/grapnel/deliver"
 	"github.com/grapnel-hooks/grapnel/fanout"
+	contentfilter "github.com/grapnel-hooks/grapnel/fanout/filter"
 	"github.com/grapnel-hooks/grapnel/sqlite/seal"
 	"github.com/grapnel-hooks/grapnel/stream"
 	"github.com/mattn/go-sqlite3"
@@ -145,6 +146,7 @@ type Store struct {
 	removed   map[int64]int64             // endpoints that are removed, to the row of their org
 	ids       map[string]int64            // ep_… to row
 	catchups  map[int64]catchup           // of endpoints that are behind
+	filters   contentfilter.Cache         // of subscriptions
 	tokens    map[[sha256.Size]byte]*tokenState
 	tokenIDs  map[string]*tokenState // the same, by tok_…
 	tokensOf  map[int64]int          // how many of them an org has, by row; 0: operators

@@ -88,6 +88,7 @@ func (s *Store) lacking(ctx context.Context, o *orgState, e deliver.Endpoint, fi
 	}
 	f.plan = fanout.Plan{Org: o.org.ID, From: pos, To: pos, Version: set.Version()}
 	to := []int64{e.Row}
+	condition := s.filters.Get(e.Filter)
 	for _, ev := range events {
 		stored := toMillis(ev.Stored) // as precise as the books are about events
 		if f.from < 0 && stored < toMillis(filter.Since) {
@@ -102,6 +103,9 @@ func (s *Store) lacking(ctx context.Context, o *orgState, e deliver.Endpoint, fi
 		}
 		matches := func(p string) bool { return fanout.MatchType(p, ev.Type) }
 		if !slices.ContainsFunc(f.types, matches) || e.Workspace != "" && e.Workspace != ev.Workspace || seen[ev.ID] {
+			continue
+		}
+		if ok, _ := condition.Match(&ev); !ok {
 			continue
 		}
 		seen[ev.ID] = true
@@ -243,13 +247,13 @@ func (t *txn) extend(o *orgState, r Replay, e deliver.Endpoint, f fill) error {
 	if f.from < 0 || f.upTo <= f.from || len(f.types) == 0 {
 		return nil
 	}
-	n, err := t.c.exec(`UPDATE subscriptions SET until_seq=? WHERE id=(SELECT span FROM replays WHERE ulid=? AND org=?) AND types=? AND workspace=?`,
-		f.upTo, r.ID, o.row, jsonList(f.types), e.Workspace)
+	n, err := t.c.exec(`UPDATE subscriptions SET until_seq=? WHERE id=(SELECT span FROM replays WHERE ulid=? AND org=?) AND types=? AND workspace=? AND filter=?`,
+		f.upTo, r.ID, o.row, jsonList(f.types), e.Workspace, e.Filter)
 	if err != nil || n > 0 {
 		return err
 	}
-	if _, err := t.c.exec("INSERT INTO subscriptions(org, endpoint, types, workspace, incarnation, from_seq, until_incarnation, until_seq) VALUES(?1,?2,?3,?4,?5,?6,?5,?7)",
-		o.row, e.Row, jsonList(f.types), e.Workspace, r.incarnation, f.from, f.upTo); err != nil {
+	if _, err := t.c.exec("INSERT INTO subscriptions(org, endpoint, types, workspace, filter, incarnation, from_seq, until_incarnation, until_seq) VALUES(?1,?2,?3,?4,?8,?5,?6,?5,?7)",
+		o.row, e.Row, jsonList(f.types), e.Workspace, r.incarnation, f.from, f.upTo, e.Filter); err != nil {
 		return err
 	}
 	_, err = t.c.exec("UPDATE replays SET span=last_insert_rowid() WHERE ulid=? AND org=?", r.ID, o.row)

@@ -34,8 +34,8 @@ func (t *txn) place(o *orgState) (place, error) {
 
 // subscribe opens a span for e, from at on.
 func (t *txn) subscribe(o *orgState, e *deliver.Endpoint, at place) error {
-	_, err := t.c.exec("INSERT INTO subscriptions(org, endpoint, types, workspace, incarnation, from_seq) VALUES(?,?,?,?,?,?)",
-		o.row, e.Row, jsonList(e.EventTypes), e.Workspace, at.incarnation, at.seq)
+	_, err := t.c.exec("INSERT INTO subscriptions(org, endpoint, types, workspace, filter, incarnation, from_seq) VALUES(?,?,?,?,?,?,?)",
+		o.row, e.Row, jsonList(e.EventTypes), e.Workspace, e.Filter, at.incarnation, at.seq)
 	if err != nil {
 		return err
 	}
@@ -117,7 +117,7 @@ func (s *Store) Subscriptions(ctx context.Context, org string) (*fanout.Set, err
 func (s *Store) compile(o *orgState) (*fanout.Set, error) {
 	var version int64
 	var spans []fanout.Span
-	rows, err := s.readDB.QueryContext(background, `SELECT c.version, s.endpoint, s.types, s.workspace, s.incarnation, s.from_seq, s.until_incarnation, s.until_seq
+	rows, err := s.readDB.QueryContext(background, `SELECT c.version, s.endpoint, s.types, s.workspace, s.filter, s.incarnation, s.from_seq, s.until_incarnation, s.until_seq
 		FROM cursors c LEFT JOIN subscriptions s ON s.org = c.org
 			AND (s.until_seq IS NULL OR (s.until_incarnation, s.until_seq) > (c.incarnation, c.position)) WHERE c.org = ?`, o.row)
 	if err != nil {
@@ -126,15 +126,15 @@ func (s *Store) compile(o *orgState) (*fanout.Set, error) {
 	defer rows.Close()
 	for rows.Next() {
 		var endpoint, incarnation, from, untilIncarnation, until *int64
-		var types, workspace *string
-		if err := rows.Scan(&version, &endpoint, &types, &workspace, &incarnation, &from, &untilIncarnation, &until); err != nil {
+		var types, workspace, text *string
+		if err := rows.Scan(&version, &endpoint, &types, &workspace, &text, &incarnation, &from, &untilIncarnation, &until); err != nil {
 			return nil, err
 		}
 		if endpoint == nil {
 			continue // nobody is subscribed
 		}
 		sub := fanout.Span{Subscription: fanout.Subscription{
-			Endpoint: *endpoint, Workspace: *workspace, Incarnation: int(*incarnation), From: stream.Seq(*from),
+			Endpoint: *endpoint, Workspace: *workspace, Filter: s.filters.Get(*text), Incarnation: int(*incarnation), From: stream.Seq(*from),
 		}}
 		if until != nil {
 			sub.Ended, sub.UntilIncarnation, sub.Until = true, int(*untilIncarnation), stream.Seq(*until)

@@ -228,7 +228,7 @@ func (d *daemon) Run(ctx context.Context) error {
 		return fmt.Errorf("start: %w", err)
 	}
 	for _, ep := range endpoints {
-		if err := d.lanes.Set(ep); err != nil {
+		if err := d.setLane(ep); err != nil {
 			d.unusable(&ep, err)
 		}
 	}
@@ -288,7 +288,7 @@ func (d *daemon) endpointChanged(ep deliver.Endpoint) {
 		d.lanes.Remove(ep.Row)
 		return
 	}
-	if err := d.lanes.Set(ep); err != nil {
+	if err := d.setLane(ep); err != nil {
 		d.unusable(&ep, err)
 	}
 	was, _ := d.disabled.Swap(ep.Row, ep.DisabledReason)

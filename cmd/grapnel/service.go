@@ -205,6 +205,9 @@ func (d *daemon) AddEndpoint(ctx context.Context, e httpapi.NewEndpoint) (out ht
 	if err := d.checkFormat(&ep); err != nil {
 		return out, err
 	}
+	if err := checkFilter(ep.Filter); err != nil {
+		return out, err
+	}
 	if err := d.checkTypes(ep.EventTypes); err != nil {
 		return httpapi.MadeEndpoint{}, err
 	}
@@ -308,6 +311,11 @@ func (d *daemon) ChangeEndpoint(ctx context.Context, org, id string, c httpapi.E
 	// An endpoint whose format is gone can still be disabled, or moved.
 	if next.Format != e.Format || c.Headers != nil || c.Secret != "" {
 		if err := d.checkFormat(&next); err != nil {
+			return e, err
+		}
+	}
+	if next.Filter != e.Filter { // the old one may stay, even if it cannot be read any more
+		if err := checkFilter(next.Filter); err != nil {
 			return e, err
 		}
 	}

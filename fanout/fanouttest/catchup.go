@@ -9,6 +9,7 @@ import (
 
 	"github.com/grapnel-hooks/grapnel/deliver"
 	"github.com/grapnel-hooks/grapnel/fanout"
+	"github.com/grapnel-hooks/grapnel/fanout/filter"
 	"github.com/grapnel-hooks/grapnel/stream"
 )
 
@@ -45,7 +46,7 @@ func (b *Books) shown(c *catchup) fanout.Catchup {
 	e := b.disk.endpoint(c.Endpoint)
 	is := c.Catchup
 	is.Wants = fanout.Subscription{
-		Endpoint: e.Row, Types: e.EventTypes, Workspace: e.Workspace, Incarnation: c.Incarnation, From: c.Seq,
+		Endpoint: e.Row, Types: e.EventTypes, Workspace: e.Workspace, Filter: filter.Hold(e.Filter), Incarnation: c.Incarnation, From: c.Seq,
 	}
 	is.Enabled, is.Revision = e.Enabled(), e.Revision
 	return is

@@ -9,6 +9,7 @@ import (
 	"github.com/grapnel-hooks/grapnel/cursor"
 	"github.com/grapnel-hooks/grapnel/deliver"
 	"github.com/grapnel-hooks/grapnel/fanout"
+	"github.com/grapnel-hooks/grapnel/fanout/filter"
 	"github.com/grapnel-hooks/grapnel/stream"
 )
 
@@ -111,6 +112,7 @@ func (o *org) open(ep *endpoint) {
 		Endpoint:    ep.Row,
 		Types:       slices.Clone(ep.EventTypes),
 		Workspace:   ep.Workspace,
+		Filter:      filter.Hold(ep.Filter),
 		Incarnation: o.far.Incarnation,
 		From:        o.far.Seq,
 	}})

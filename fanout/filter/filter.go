@@ -45,10 +45,13 @@ func newFilter(f *Filter) *Filter {
 }
 
 // Hold is Compile for a text that was compiled before, perhaps by another
-// version of this program. One that cannot be compiled any more becomes a filter
+// version of this program; of "" it is nil. One that cannot be compiled any more becomes a filter
 // that matches everything, and whose [Filter.Err] says what is wrong: so what it would have
 // let through can be held, and nothing is lost.
 func Hold(text string) *Filter {
+	if text == "" {
+		return nil
+	}
 	f, err := Compile(text)
 	if err != nil {
 		f = newFilter(&Filter{text: text, err: err})
@@ -63,6 +66,9 @@ func (f *Filter) String() string {
 	}
 	return f.text
 }
+
+// Equal reports whether both have the same text.
+func (f *Filter) Equal(g *Filter) bool { return f.String() == g.String() }
 
 // Err says why a filter made by [Hold] cannot be compiled any more, or nil.
 func (f *Filter) Err() error {

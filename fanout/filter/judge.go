@@ -13,7 +13,7 @@ const (
 	workContains = 1  // each byte in which another string is looked for
 	workLong     = 4  // the same, when that string has longText bytes
 	longText     = 64
-	workBytes    = 8  // this many bytes of a string that is compared cost 1
+	workBytes    = 8 // this many bytes of a string that is compared cost 1
 )
 
 // holds reports whether c is true of the event. When the work is over it says

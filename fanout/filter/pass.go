@@ -274,7 +274,7 @@ func unit(raw []byte) (r rune) {
 		case digit(c):
 			c -= '0'
 		case c|0x20 >= 'a' && c|0x20 <= 'f':
-			c = c|0x20 - 'a' + 10
+			c = c | 0x20 - 'a' + 10
 		default:
 			return utf8.RuneError
 		}

@@ -8,12 +8,12 @@ type tree struct {
 }
 
 type treeNode struct {
-	few  []branch         // members, while there are few …
-	many map[string]int32 // … and otherwise
-	each int32            // elements; 0: nobody asks for them
-	up   int32            // the node above
-	over int32            // the nearest one from here up that is one of elements; 0: none
-	shortest int // names of the members, in bytes
+	few      []branch         // members, while there are few …
+	many     map[string]int32 // … and otherwise
+	each     int32            // elements; 0: nobody asks for them
+	up       int32            // the node above
+	over     int32            // the nearest one from here up that is one of elements; 0: none
+	shortest int              // names of the members, in bytes
 	longest  int
 }
 

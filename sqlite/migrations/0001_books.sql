@@ -101,6 +101,7 @@ CREATE TABLE subscriptions(
   endpoint     INTEGER NOT NULL,
   types        TEXT    NOT NULL,           -- JSON array
   workspace    TEXT    NOT NULL,
+  filter       TEXT    NOT NULL,           -- the condition beside them; '': none
   incarnation  INTEGER NOT NULL,
   from_seq     INTEGER NOT NULL,           -- after this one
   until_incarnation INTEGER,               -- NULL: still open

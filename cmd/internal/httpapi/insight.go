@@ -68,7 +68,7 @@ type ExplainBody struct {
 // ExplainedBody is why one endpoint did or did not get it.
 type ExplainedBody struct {
 	EndpointID    string     `json:"endpoint_id" example:"ep_01KB2Q3X8V9W0Y1Z2A3B4C5D6E"`
-	Reason        string     `json:"reason" enum:"delivered,pending,dead,cancelled,not_reached,rejected,gated,gap,skipped,type_not_subscribed,other_workspace,created_later,disabled,duplicate,expired,unknown,missing" example:"type_not_subscribed"`
+	Reason        string     `json:"reason" enum:"delivered,pending,dead,cancelled,not_reached,rejected,gated,gap,skipped,type_not_subscribed,other_workspace,filtered,created_later,disabled,duplicate,expired,unknown,missing" example:"type_not_subscribed"`
 	Detail        string     `json:"detail" example:"it was subscribed to lead.*" doc:"For people"`
 	DeliveryID    string     `json:"delivery_id,omitempty" example:"dlv_01KB2Q3X8V9W0Y1Z2A3B4C5D6F"`
 	AttemptCount  *int       `json:"attempt_count,omitempty" nullable:"false"`
@@ -78,6 +78,7 @@ type ExplainedBody struct {
 	DisabledSince *time.Time `json:"disabled_since,omitempty"`
 	EventTypes    []string   `json:"event_types,omitempty" nullable:"false" doc:"What it was subscribed to then"`
 	WorkspaceID   string     `json:"workspace_id,omitempty" doc:"The workspace that it was subscribed to then"`
+	Filter        string     `json:"filter,omitempty" doc:"The content filter that it had then"`
 	FromSeq       *uint64    `json:"from_seq,omitempty" nullable:"false" doc:"Created or enabled later: it gets what comes after this sequence"`
 	DuplicateOf   *uint64    `json:"duplicate_of,omitempty" nullable:"false" doc:"The sequence of the event with the same id"`
 	Removed       bool       `json:"removed,omitempty" doc:"The endpoint was removed since"`
@@ -156,7 +157,7 @@ func milliseconds(d time.Duration) float64 { return float64(d.Microseconds()) / 
 func explainedBody(a fanout.Answer) ExplainedBody {
 	b := ExplainedBody{
 		EndpointID: a.ID, Reason: string(a.Why), Detail: Because(&a), Cause: a.Code, WaitsFor: string(a.Hold),
-		DisabledSince: optional(a.Since), EventTypes: a.Types, WorkspaceID: a.Scope, FromSeq: (*uint64)(a.From), Removed: a.Removed,
+		DisabledSince: optional(a.Since), EventTypes: a.Types, WorkspaceID: a.Scope, Filter: a.Filter, FromSeq: (*uint64)(a.From), Removed: a.Removed,
 	}
 	if d := a.Delivery; d != nil {
 		b.DeliveryID, b.AttemptCount, b.Cause = d.ID(d.Stored), &d.Attempts, d.Reason.String()
@@ -206,6 +207,8 @@ func Because(a *fanout.Answer) string {
 		return "it was subscribed to " + strings.Join(a.Types, ", ")
 	case fanout.WhyWorkspace:
 		return "it was subscribed to workspace " + a.Scope
+	case fanout.WhyFiltered:
+		return a.Part
 	case fanout.WhyCreatedLater:
 		return "it was made after the event"
 	case fanout.WhyDisabled:
