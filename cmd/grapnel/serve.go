@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -75,33 +76,40 @@ func serve(ctx context.Context, cfg config.Serve, log *slog.Logger, ready func(n
 	stdlog.SetFlags(0)
 	stdlog.SetOutput(slog.NewLogLogger(log.Handler(), slog.LevelDebug).Writer())
 	log.Info("grapnel is starting", "version", buildVersion(), "data", cfg.Data, "pid", os.Getpid())
-	public, err := listenPublic(cfg.Listen)
+	public, err := listenOn("--listen", cfg.Listen)
 	if err != nil {
 		return err
 	}
+	admin, err := listenOn("--admin-listen", cmp.Or(cfg.Admin, "off"))
+	if err != nil {
+		closeListeners(public)
+		return err
+	}
 	options := daemonFrom(cfg, log)
-	if public != nil {
-		options.Listening = []string{public.Addr().String()}
+	for _, l := range []net.Listener{public, admin} {
+		if l != nil {
+			options.Listening = append(options.Listening, l.Addr().String())
+		}
 	}
 	if options.TLS, err = serverTLS(cfg.TLSCert, cfg.TLSKey, log); err != nil {
-		closeListener(public)
+		closeListeners(public, admin)
 		return err
 	}
 	if public != nil && options.TLS != nil {
 		public = tls.NewListener(public, options.TLS)
 	}
 	if options.Failpoint, err = failpoints(); err != nil {
-		closeListener(public)
+		closeListeners(public, admin)
 		return err
 	}
 	d, err := openDaemon(ctx, options)
 	if err != nil {
-		closeListener(public)
+		closeListeners(public, admin)
 		return err
 	}
 	socket, err := httpapi.ListenSocket(filepath.Join(cfg.Data, client.SocketName))
 	if err != nil {
-		closeListener(public)
+		closeListeners(public, admin)
 		d.close()
 		return err
 	}
@@ -109,14 +117,14 @@ func serve(ctx context.Context, cfg config.Serve, log *slog.Logger, ready func(n
 	doors := httpapi.Options{
 		Service: d, Log: log, Version: buildVersion(),
 		Metrics: promhttp.HandlerFor(d.registry, promhttp.HandlerOpts{MaxRequestsInFlight: 4}),
-		Rates:   httpapi.UsualRates(cfg.RateLimit), Proxies: cfg.TrustedProxies,
+		Rates:   httpapi.UsualRates(cfg.RateLimit), Proxies: cfg.TrustedProxies, Apart: admin != nil,
 	}
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
 	context.AfterFunc(ctx, func() { log.Info("stopping; a second signal ends at once") })
 	walking, stopWalk := context.WithCancel(context.WithoutCancel(ctx))
 	healthy, stopHealth := context.WithCancel(context.WithoutCancel(ctx))
-	errs := make(chan error, 3)
+	errs := make(chan error, 4)
 	var running sync.WaitGroup
 	start := func(run func() error) {
 		running.Go(func() {
@@ -138,11 +146,15 @@ func serve(ctx context.Context, cfg config.Serve, log *slog.Logger, ready func(n
 		start(func() error { return httpapi.Serve(healthy, public, httpapi.Public(doors), log) })
 	}
 
+	if admin != nil {
+		start(func() error { return httpapi.Serve(healthy, admin, httpapi.Probes(doors), log) })
+	}
+
 	nats := ""
 	if d.server != nil {
 		nats = d.server.Addr()
 	}
-	announce(log, cfg, public, nats, time.Since(began))
+	announce(log, cfg, public, admin, nats, time.Since(began))
 	if ready != nil {
 		ready(nats)
 	}
@@ -160,7 +172,7 @@ func serve(ctx context.Context, cfg config.Serve, log *slog.Logger, ready func(n
 }
 
 // announce says in one line where the daemon can be reached.
-func announce(log *slog.Logger, cfg config.Serve, public net.Listener, nats string, took time.Duration) {
+func announce(log *slog.Logger, cfg config.Serve, public, admin net.Listener, nats string, took time.Duration) {
 	where := []any{"took", took, "socket", filepath.Join(cfg.Data, client.SocketName)}
 	switch {
 	case cfg.NATSURL != "":
@@ -168,30 +180,38 @@ func announce(log *slog.Logger, cfg config.Serve, public net.Listener, nats stri
 	case nats != "":
 		where = append(where, "publish_to", "nats://"+nats)
 	}
-	if public != nil {
-		scheme := "http"
-		if cfg.TLSCert != "" {
-			scheme = "https"
-		}
+	scheme := "http"
+	if cfg.TLSCert != "" {
+		scheme = "https"
+	}
+	switch {
+	case admin != nil && public != nil:
+		where = append(where, "api", scheme+"://"+public.Addr().String(), "health", "http://"+admin.Addr().String()+"/healthz")
+	case admin != nil:
+		where = append(where, "health", "http://"+admin.Addr().String()+"/healthz")
+	case public != nil:
 		where = append(where, "health", scheme+"://"+public.Addr().String()+"/healthz")
 	}
 	log.Info("ready", where...)
 }
 
-func listenPublic(address string) (net.Listener, error) {
+// listenOn opens the address that a flag gave, nil for "off".
+func listenOn(flag, address string) (net.Listener, error) {
 	if address == "off" {
 		return nil, nil
 	}
 	l, err := net.Listen("tcp", address)
 	if err != nil {
-		return nil, fmt.Errorf("--listen %s: %w", address, err)
+		return nil, fmt.Errorf("%s %s: %w", flag, address, err)
 	}
 	return l, nil
 }
 
-func closeListener(l net.Listener) {
-	if l != nil {
-		l.Close()
+func closeListeners(all ...net.Listener) {
+	for _, l := range all {
+		if l != nil {
+			l.Close()
+		}
 	}
 }
 

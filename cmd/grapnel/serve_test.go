@@ -10,9 +10,12 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
+
+	"github.com/grapnel-hooks/grapnel/cmd/internal/client"
 )
 
 func TestLockIsExclusive(t *testing.T) {
@@ -72,6 +75,7 @@ func TestServeRefuses(t *testing.T) {
 		{"an argument", "now", exitUsage, "now"},
 		{"a file with an unknown key", "--config " + file, exitConfig, "grapnel.yaml:1: log_lewel: unknown key: did you mean log_level?"},
 		{"a port in use", "--listen " + taken.Addr().String(), exitFailed, "--listen " + taken.Addr().String() + ": listen tcp"},
+		{"a port in use for health", "--listen off --admin-listen " + taken.Addr().String(), exitFailed, "--admin-listen " + taken.Addr().String() + ": listen tcp"},
 		{"a data directory that is a file", "--data " + file, exitFailed, "data directory"},
 	} {
 		var out, errs bytes.Buffer
@@ -154,6 +158,65 @@ func TestServe(t *testing.T) {
 	}
 	if got := transcript(t, dir, "org list"); !strings.Contains(got, "no grapnel is running") {
 		t.Errorf("after the end:\n%s", got)
+	}
+}
+
+// With --admin-listen, health and metrics are there and on the socket, and the
+// address of the API has them no longer; that of health has nothing else.
+func TestServeApart(t *testing.T) {
+	dir := shortDir(t)
+	ctx, stop := context.WithCancel(t.Context())
+	log := &lineWriter{hit: make(chan string, 1)}
+	ended := make(chan int, 1)
+	go func() {
+		ended <- run(ctx, []string{"serve", "--data", dir, "--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0", "--nats-listen", "off"}, nil, io.Discard, log)
+	}()
+	var ready struct{ API, Health string }
+	select {
+	case line := <-log.hit:
+		if err := json.Unmarshal([]byte(line), &ready); err != nil {
+			t.Fatalf("%v: %s", err, line)
+		}
+	case status := <-ended:
+		t.Fatalf("it ended with %d:\n%s", status, log)
+	}
+	socket := &http.Client{Transport: &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+		return new(net.Dialer).DialContext(ctx, "unix", filepath.Join(dir, client.SocketName))
+	}}}
+	admin := strings.TrimSuffix(ready.Health, "/healthz")
+	for _, c := range []struct {
+		by   *http.Client
+		url  string
+		want int
+	}{
+		{http.DefaultClient, admin + "/healthz", 200},
+		{http.DefaultClient, admin + "/readyz", 200},
+		{http.DefaultClient, admin + "/metrics", 200},
+		{http.DefaultClient, admin + "/api/v1/orgs", 404},
+		{http.DefaultClient, admin + "/openapi.json", 404},
+		{http.DefaultClient, ready.API + "/healthz", 404},
+		{http.DefaultClient, ready.API + "/readyz", 404},
+		{http.DefaultClient, ready.API + "/metrics", 404},
+		{http.DefaultClient, ready.API + "/api/v1/orgs", 401},
+		{http.DefaultClient, ready.API + "/openapi.json", 200},
+		{socket, "http://grapnel/metrics", 200},
+		{socket, "http://grapnel/readyz", 200},
+		{socket, "http://grapnel/api/v1/orgs", 200},
+	} {
+		resp, err := c.by.Get(c.url)
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp.Body.Close()
+		if resp.StatusCode != c.want {
+			t.Errorf("GET %s: %s, want %d", c.url, resp.Status, c.want)
+		}
+	}
+	http.DefaultTransport.(*http.Transport).CloseIdleConnections()
+	socket.CloseIdleConnections()
+	stop()
+	if status := <-ended; status != 0 {
+		t.Errorf("it ended with %d:\n%s", status, log)
 	}
 }
 

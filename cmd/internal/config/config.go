@@ -35,7 +35,8 @@ import (
 // Serve is the configuration of the daemon.
 type Serve struct {
 	Data   string // the directory of everything
-	Listen string // host:port of health and metrics, or "off"
+	Listen string // host:port of the HTTP API, or "off"
+	Admin  string // host:port of health and metrics, or "": Listen's
 
 	TLSCert, TLSKey string // PEM files for those who connect to us, or ""
 
@@ -123,6 +124,8 @@ var settings = []setting{
 		set: text(func(c *Serve) *string { return &c.Data }, notEmpty)},
 	{flag: "listen", usage: "`address` of the HTTP API, /docs, /healthz, /readyz and /metrics, or off", initial: "127.0.0.1:8480",
 		set: text(func(c *Serve) *string { return &c.Listen }, addressOrOff)},
+	{flag: "admin-listen", usage: "`address` of /healthz, /readyz and /metrics, which are then no longer on --listen; without TLS",
+		set: text(func(c *Serve) *string { return &c.Admin }, address)},
 	{flag: "rate-limit", usage: "how many `requests` a second one token may make, twice that in a burst, and 20 times that to append; 0 for no limit", initial: "50",
 		set: func(c *Serve, v []string) (err error) {
 			if c.RateLimit, err = strconv.Atoi(v[0]); err != nil || c.RateLimit < 0 || c.RateLimit > 1_000_000 {
@@ -366,12 +369,19 @@ func oneOf(names ...string) func(string) error {
 }
 
 func addressOrOff(s string) error {
+	if _, _, err := net.SplitHostPort(s); err != nil && s != "off" {
+		return fmt.Errorf("%q: want host:port, such as 127.0.0.1:8480, or off", s)
+	}
 	if s == "off" {
 		return nil
 	}
+	return address(s)
+}
+
+func address(s string) error {
 	host, port, err := net.SplitHostPort(s)
 	if err != nil {
-		return fmt.Errorf("%q: want host:port, such as 127.0.0.1:8480, or off", s)
+		return fmt.Errorf("%q: want host:port, such as 127.0.0.1:8481", s)
 	}
 	if n, err := strconv.ParseUint(port, 10, 16); err != nil {
 		return fmt.Errorf("%q: the port must be a number from 0 to 65535", s)

@@ -66,6 +66,7 @@ func TestLoad(t *testing.T) {
 	everything := `
 data: /var/lib/grapnel   # all of it
 listen: "off"
+admin_listen: 127.0.0.1:8481
 nats_listen: 127.0.0.1:0
 nats_sync: 2s
 allow_http: true
@@ -104,7 +105,7 @@ retention:
 			want: defaults(nil)},
 		{name: "empty variable is none", env: map[string]string{"GRAPNEL_LISTEN": ""}, want: defaults(nil)},
 		{name: "whole file", file: everything, want: Serve{
-			Data: "/var/lib/grapnel", Listen: "off", NATSListen: "127.0.0.1:0", NATSSync: 2 * time.Second, SubjectPrefix: "events", MaxEventSize: 256 << 10, AllowHTTP: true,
+			Data: "/var/lib/grapnel", Listen: "off", Admin: "127.0.0.1:8481", NATSListen: "127.0.0.1:0", NATSSync: 2 * time.Second, SubjectPrefix: "events", MaxEventSize: 256 << 10, AllowHTTP: true,
 			RateLimit: 200, TrustedProxies: nets("192.0.2.0/24"),
 			AllowNetworks: nets("10.0.0.0/8", "fd00::/8"), AllowPorts: []uint16{9443, 10443}, SecretsKeyFile: "/etc/grapnel/secrets.key", LogFormat: "json", LogLevel: slog.LevelDebug, File: "grapnel.yaml",
 			Plans:        map[string][]string{"trial": {}, "enterprise": {"outgoing_webhooks"}},
@@ -158,11 +159,12 @@ func TestLoadRefuses(t *testing.T) {
 		want string // a part of the error for each line of it
 	}{
 		{name: "flag", args: []string{"--listen", "8480"}, want: `--listen: "8480": want host:port`},
+		{name: "an address that cannot be left out", args: []string{"--admin-listen", "off"}, want: `--admin-listen: "off": want host:port`},
 		{name: "variable", env: map[string]string{"GRAPNEL_LOG_FORMAT": "xml"}, want: `GRAPNEL_LOG_FORMAT: "xml": want one of auto, text, json`},
 		{name: "file, with the line", file: "\nlog_level: info\nnats_sync: often\n", want: `grapnel.yaml:3: nats_sync: "often": want always, or a duration such as 2s`},
 		{name: "unknown key, with the nearest", file: "nats_lisen: 127.0.0.1:1\n", want: "grapnel.yaml:1: nats_lisen: unknown key: did you mean nats_listen?"},
 		{name: "key spelt like the flag", file: "nats-listen: 127.0.0.1:1\n", want: "unknown key: did you mean nats_listen?"},
-		{name: "unknown key, nothing near", file: "colour: blue\n", want: "grapnel.yaml:1: colour: unknown key: known are allow_http, allow_network, allow_port, data,"},
+		{name: "unknown key, nothing near", file: "colour: blue\n", want: "grapnel.yaml:1: colour: unknown key: known are admin_listen, allow_http, allow_network, allow_port, data,"},
 		{name: "all errors at once", file: "colour: blue\nlog_level: loud\nplan: x\n", want: "yaml:1: colour\nyaml:3: plan"},
 		{name: "all bad values at once", file: "log_level: loud\nlisten: x\n", want: "yaml:1: log_level: \"loud\"\nyaml:2: listen: \"x\""},
 		{name: "strict", file: "strict: maybe\n", want: "grapnel.yaml:1: strict: \"maybe\": want true or false"},

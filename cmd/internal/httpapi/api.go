@@ -21,6 +21,7 @@ type Options struct {
 	Version string
 
 	// Of the network only; who can open the socket may ask as often as they like.
+	Apart   bool // health and metrics are not served by Public, but by Probes, on an address of their own
 	Rates   Rates
 	Proxies []netip.Prefix // whose X-Forwarded-For is believed
 }
@@ -30,8 +31,19 @@ type Options struct {
 func Operator(o Options) http.Handler { return newHandler(o, true) }
 
 // Public serves the API over the network, to whoever has a token, and without
-// one health, metrics and the API's description.
+// one the API's description and, unless they are apart, health and metrics.
 func Public(o Options) http.Handler { return newHandler(o, false) }
+
+// Probes serves health and metrics and nothing else, to whoever can reach it.
+func Probes(o Options) http.Handler {
+	mux := http.NewServeMux()
+	a := &api{svc: o.Service, log: o.Log, mux: mux}
+	health(mux, o, false)
+	mux.HandleFunc("/", func(w http.ResponseWriter, _ *http.Request) {
+		writeProblem(w, newProblem(http.StatusNotFound, "here are /healthz, /readyz and /metrics only"))
+	})
+	return a.guarded(mux)
+}
 
 func newHandler(o Options, socket bool) http.Handler {
 	mux := http.NewServeMux()
@@ -54,7 +66,9 @@ func newHandler(o Options, socket bool) http.Handler {
 	a.aliases()
 	a.describe()
 	a.docs(mux)
-	health(mux, o, socket)
+	if socket || !o.Apart {
+		health(mux, o, socket)
+	}
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) { notRouted(mux, w, r) })
 	return a.guarded(mux)
 }
