@@ -49,9 +49,18 @@ type Catchup struct {
 
 // CaughtUp is what a step of a Catchup has done.
 type CaughtUp struct {
-	Catchup      // as it is now
-	Made    int  // deliveries
-	Done    bool // its subscription is open; there is no Catchup any more
+	Catchup           // as it is now
+	Done    bool      // its subscription is open; there is no Catchup any more
+	Events  []Planned // that were booked
+	Written []Written // one for each of Events
+}
+
+// Made is how many deliveries the step has made.
+func (c *CaughtUp) Made() (n int) {
+	for _, w := range c.Written {
+		n += len(w.Endpoints)
+	}
+	return n
 }
 
 // Stretch is a piece of the stream after the place of a Catchup.

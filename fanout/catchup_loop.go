@@ -19,20 +19,22 @@ const (
 	catchupBatch   = 512                    // messages of one step
 	catchupBackoff = 5 * time.Second        // after an error
 	catchupWatch   = 30 * time.Second       // between two looks at the stream of one that waits
+	catchupLost    = time.Hour              // between two records of what one that waits has lost
 	catchupRead    = 3 * time.Second        // that a reading takes, at most: the cursor may stand still meanwhile
 )
 
 // errReplaced: the cursor has to notice first that its stream is another one.
 var errReplaced = errors.New("the stream is not the one that the cursor has read")
 
-// CatchupOptions is what a CatchupLoop needs. Books and Log are required.
+// CatchupOptions is what a CatchupLoop needs. Books, Log, Lanes and Below are
+// required.
 type CatchupOptions struct {
 	Books   CatchupBooks
 	Log     cursor.Log
 	Names   stream.Names
 	MaxData int                   // bytes of an event's data; 0: 256 KiB
 	Below   func(row int64) int64 // rows are made while fewer of the endpoint are pending
-	Made    func(row int64)       // is told that an endpoint has new pending deliveries
+	Lanes   Lanes
 	Logger  *slog.Logger
 }
 
@@ -49,6 +51,7 @@ type follower struct {
 	seen    bool      // in the present round
 	after   time.Time // nothing is tried before: it failed
 	watched time.Time // when its stream was looked at
+	lost    time.Time // when it was recorded that the stream has lost something
 	failed  string    // how, the last time
 }
 
@@ -56,9 +59,6 @@ type follower struct {
 func NewCatchupLoop(o CatchupOptions) *CatchupLoop {
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
-	}
-	if o.Made == nil {
-		o.Made = func(int64) {}
 	}
 	return &CatchupLoop{o: o, known: map[int64]*follower{}}
 }
@@ -146,17 +146,20 @@ func (l *CatchupLoop) room(c Catchup) int {
 
 // step takes one step, unless the organization stands still.
 func (l *CatchupLoop) step(ctx context.Context, c Catchup, n int, read CatchupRead) (CaughtUp, error) {
-	got, err := l.o.Books.CatchUp(ctx, c, min(n, catchupBatch), read)
+	// As in fan-out, a step that has begun is not given up half-way. Crash before or
+	// in it: nothing happened. After it: the deliveries are pending in the books.
+	got, err := l.o.Books.CatchUp(context.WithoutCancel(ctx), c, min(n, catchupBatch), read)
 	if err != nil {
+		if !errors.Is(err, errStands) {
+			l.o.Lanes.Recheck(c.Endpoint) // it may have happened all the same
+		}
 		return got, err
 	}
 	if lost := got.Lost - c.Lost; lost > 0 {
 		l.o.Logger.Error("events were gone from the stream before they were read for an endpoint that is behind",
 			"org", c.Org, "endpoint", c.ID, "reason", c.Reason, "place", c.Seq, "count", lost)
 	}
-	if got.Made > 0 {
-		l.o.Made(c.Endpoint)
-	}
+	handOver(l.o.Lanes, got.Events, got.Written)
 	return got, nil
 }
 
@@ -209,7 +212,8 @@ func (l *CatchupLoop) watch(ctx context.Context, c Catchup, f *follower) error {
 			return err
 		}
 	}
-	if gone := min(s.First-1, far.Seq); gone > c.Seq {
+	if gone := min(s.First-1, far.Seq); gone > c.Seq && f.watched.Sub(f.lost) > catchupLost {
+		f.lost = f.watched
 		_, err = l.step(ctx, c, 0, func(context.Context, Catchup, cursor.Position) (Stretch, error) {
 			return Stretch{Lost: gone, Through: gone}, nil
 		})

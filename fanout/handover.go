@@ -9,14 +9,14 @@ import (
 
 // handOver makes each event's payload, once, and gives the lanes a ticket for
 // each delivery, endpoint by endpoint.
-func (l *Loop) handOver(plan Plan, written []Written) {
+func handOver(lanes Lanes, events []Planned, written []Written) {
 	byEndpoint := map[int64][]deliver.Ticket{}
 	var rows []int64
 	for i, w := range written {
 		if len(w.Endpoints) == 0 {
 			continue
 		}
-		payload := NewPayload(w.Event, &plan.Events[i].Event)
+		payload := NewPayload(w.Event, &events[i].Event)
 		for _, row := range w.Endpoints {
 			ts, ok := byEndpoint[row]
 			if !ok {
@@ -30,7 +30,7 @@ func (l *Loop) handOver(plan Plan, written []Written) {
 		}
 	}
 	for _, row := range rows {
-		l.o.Lanes.Offer(byEndpoint[row])
+		lanes.Offer(byEndpoint[row])
 	}
 }
 

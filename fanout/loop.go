@@ -523,6 +523,6 @@ func (l *Loop) fanOut(ctx context.Context, org string, s *orgState, batch cursor
 	l.o.Failpoint("fanout.committed")
 	// Crash here: the deliveries are pending in the books, and the lanes page
 	// them in when they start.
-	l.handOver(plan, written)
+	handOver(l.o.Lanes, plan.Events, written)
 	return nil
 }

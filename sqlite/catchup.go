@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"math"
-	"slices"
 
 	"github.com/grapnel-hooks/grapnel/cursor"
 	"github.com/grapnel-hooks/grapnel/deliver"
@@ -98,6 +97,29 @@ func (s *Store) catchupOf(row int64) (fanout.Catchup, bool) {
 	}, true
 }
 
+// CatchupStats counts the endpoints that are behind.
+type CatchupStats struct {
+	All    int
+	Parked int // of All
+	AtRisk int // of All
+}
+
+// CatchupStats reads them from memory.
+func (s *Store) CatchupStats() CatchupStats {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	st := CatchupStats{All: len(s.catchups)}
+	for _, c := range s.catchups {
+		if c.reason == fanout.Parked {
+			st.Parked++
+		}
+		if c.atRisk {
+			st.AtRisk++
+		}
+	}
+	return st
+}
+
 // wants is what the endpoint would be subscribed to from there on.
 func (s *Store) wants(e *deliver.Endpoint, at place) fanout.Subscription {
 	return fanout.Subscription{
@@ -162,9 +184,9 @@ func (s *Store) catchUp(ctx context.Context, o *orgState, got fanout.CaughtUp, s
 		if err != nil {
 			return got, err
 		}
-		made, done := 0, false
+		var made fanout.CaughtUp
 		err = s.w.submit(ctx, &op{plan: true, done: make(chan struct{}), caller: Caller{Actor: itself}, run: func(t *txn) (err error) {
-			made, done, err = t.catchUp(o, &got.Catchup, st, p, known)
+			made, err = t.catchUp(o, &got.Catchup, st, p, known)
 			return err
 		}})
 		switch {
@@ -173,12 +195,10 @@ func (s *Store) catchUp(ctx context.Context, o *orgState, got fanout.CaughtUp, s
 		case err != nil:
 			return got, fmt.Errorf("catch up endpoint %s after %d: %w", got.ID, got.Seq, err)
 		}
-		got.Made += made
-		if got.Done = done; done {
+		got.Events, got.Written = append(got.Events, made.Events...), append(got.Written, made.Written...)
+		if got.Done = made.Done; got.Done {
 			got.Seq = max(got.Seq, st.Through)
-			return got, nil
-		}
-		if is, ok := s.CatchupOf(got.Endpoint); ok {
+		} else if is, ok := s.CatchupOf(got.Endpoint); ok {
 			got.Catchup = is
 		}
 		return got, nil
@@ -216,44 +236,46 @@ func (s *Store) unhad(o *orgState, c *fanout.Catchup, events []stream.Event) (fa
 }
 
 // catchUp takes a step, see [fanout.CatchupBooks].
-func (t *txn) catchUp(o *orgState, c *fanout.Catchup, st fanout.Stretch, p fanout.Plan, known []earlier) (made int, done bool, err error) {
+func (t *txn) catchUp(o *orgState, c *fanout.Catchup, st fanout.Stretch, p fanout.Plan, known []earlier) (made fanout.CaughtUp, err error) {
 	t.s.o.Failpoint("catchup.step")
 	is, e, err := t.unmoved(o, c)
 	if err != nil {
-		return 0, false, err
+		return made, err
 	}
 	at, err := t.place(o)
 	switch through := (place{is.incarnation, int64(st.Through)}); {
 	case err != nil:
-		return 0, false, err
+		return made, err
 	case at.incarnation != is.incarnation || at.before(through) || through.before(is.place):
-		return 0, false, fmt.Errorf("%w: it was read up to %d.%d", fanout.ErrMoved, at.incarnation, at.seq)
+		return made, fmt.Errorf("%w: it was read up to %d.%d", fanout.ErrMoved, at.incarnation, at.seq)
 	}
 	if int64(st.Lost) > is.seq {
 		if err := t.lose(o, &e, &is, place{is.incarnation, int64(st.Lost)}, int64(st.Lost)); err != nil {
-			return 0, false, fmt.Errorf("record what is lost: %w", err)
+			return made, fmt.Errorf("record what is lost: %w", err)
 		}
 	}
 	if p, known, err = t.unexcepted(o, p, known); err != nil {
-		return 0, false, err
+		return made, err
 	}
 	if len(p.Events) > 0 {
-		_, err := t.enter(o, p, known, nil, func(last, fresh, _ int64) error {
+		made.Written, err = t.enter(o, p, known, nil, func(last, fresh, _ int64) error {
 			_, err := t.c.exec("UPDATE cursors SET last_event=?, events=events+? WHERE org=?", last, fresh, o.row)
 			return err
 		})
 		if err != nil {
-			return 0, false, err
+			return made, err
 		}
 	}
+	made.Events = p.Events
 	is.seq = int64(st.Through)
 	if is.place == at {
-		return len(p.Events), true, t.open(o, &is)
+		made.Done = true
+		return made, t.open(o, &is)
 	}
 	if _, err := t.c.exec("UPDATE subscriptions SET until_seq=? WHERE id=?", is.seq, is.span); err != nil {
-		return 0, false, err
+		return made, err
 	}
-	return len(p.Events), false, t.keepCatchup(&is)
+	return made, t.keepCatchup(&is)
 }
 
 // unmoved reads the catch-up and its endpoint, which have to be as c says.
@@ -350,171 +372,6 @@ func (t *txn) dropCatchup(endpoint int64) error {
 	return nil
 }
 
-// fallBehind makes the endpoint catch up from a place that the org has passed.
-// It has no open span.
-func (t *txn) fallBehind(o *orgState, e *deliver.Endpoint, at place, reason fanout.CatchupReason) error {
-	c := catchup{endpoint: e.Row, org: o.row, reason: reason, began: toMillis(t.now), place: at, from: at.seq}
-	var err error
-	if c.span, err = t.grow(o, e, at); err != nil {
-		return err
-	}
-	return t.insertCatchup(&c)
-}
-
-func (t *txn) insertCatchup(c *catchup) error {
-	if _, err := t.c.exec("INSERT INTO catchups(endpoint, org, reason, began_at, incarnation, from_seq, seq, span) VALUES(?,?,?,?,?,?,?,?)",
-		c.endpoint, c.org, string(c.reason), c.began, c.incarnation, c.from, c.seq, c.span); err != nil {
-		return err
-	}
-	t.keptCatchup(*c)
-	return nil
-}
-
-// grow makes a span that ends where it begins, and returns its id.
-func (t *txn) grow(o *orgState, e *deliver.Endpoint, at place) (int64, error) {
-	if err := t.subscribe(o, e, at); err != nil {
-		return 0, err
-	}
-	r := make(row, 1)
-	if found, err := t.c.one(r, "SELECT id FROM subscriptions WHERE org=? AND endpoint=? AND until_seq IS NULL", o.row, e.Row); err != nil || !found {
-		return 0, errors.Join(err, fmt.Errorf("endpoint %s has no span: %v", e.ID, found))
-	}
-	_, err := t.c.exec("UPDATE subscriptions SET until_incarnation=incarnation, until_seq=from_seq WHERE id=?", r.int(0))
-	return r.int(0), err
-}
-
-// regrow makes another span grow from the place on: with what the endpoint wants
-// by now, or since something lies between.
-func (t *txn) regrow(o *orgState, e *deliver.Endpoint, c *catchup) error {
-	if _, err := t.c.exec("DELETE FROM subscriptions WHERE id=? AND incarnation=until_incarnation AND from_seq=until_seq", c.span); err != nil {
-		return err
-	}
-	var err error
-	if c.span, err = t.grow(o, e, c.place); err != nil {
-		return err
-	}
-	return t.keepCatchup(c)
-}
-
-// open ends a catch-up whose place is the furthest one: its span has no end any
-// more, from the same sequence on.
-func (t *txn) open(o *orgState, c *catchup) error {
-	if _, err := t.c.exec("UPDATE subscriptions SET until_incarnation=NULL, until_seq=NULL WHERE id=?", c.span); err != nil {
-		return err
-	}
-	if err := t.dropCatchup(c.endpoint); err != nil {
-		return err
-	}
-	t.s.o.Failpoint("catchup.open")
-	// Crash here or before: it is still behind. After the commit: it is subscribed.
-	return t.bump(o) // plans of before would leave it out
-}
-
-// lose records that the stream had nothing any more from the place of c up to
-// upTo, in the incarnation of c, and moves the place to another.
-func (t *txn) lose(o *orgState, e *deliver.Endpoint, c *catchup, to place, upTo int64) error {
-	if from := c.seq + 1; from <= upTo {
-		n, err := t.c.exec("UPDATE endpoint_gaps SET to_seq=?, at=? WHERE endpoint=? AND incarnation=? AND to_seq=?",
-			upTo, toMillis(t.now), c.endpoint, c.incarnation, c.seq)
-		if err == nil && n == 0 {
-			_, err = t.c.exec("INSERT INTO endpoint_gaps(endpoint, incarnation, from_seq, to_seq, at) VALUES(?,?,?,?,?)",
-				c.endpoint, c.incarnation, from, upTo, toMillis(t.now))
-		}
-		if err != nil {
-			return err
-		}
-		c.lost += upTo - c.seq
-	}
-	c.place = to
-	return t.regrow(o, e, c)
-}
-
-// anew moves those of the org that are behind into the incarnation that the plan
-// begins: what was not read for them of the one before, which ended at far, is
-// lost.
-func (t *txn) anew(o *orgState, p fanout.Plan, far place) error {
-	rows, err := t.behind(o)
-	if err != nil {
-		return err
-	}
-	for _, endpoint := range rows {
-		c, ok, err := t.catchup(endpoint)
-		if err != nil {
-			return err
-		}
-		e, err := t.endpoint(o, "p.id = ?", endpoint)
-		if errors.Is(err, ErrNotFound) || err == nil && !ok {
-			continue
-		}
-		if err != nil {
-			return err
-		}
-		c.first, c.atRisk, c.from = 0, false, int64(p.Began)
-		if err := t.lose(o, &e, &c, place{int64(p.To.Incarnation), int64(p.Began)}, far.seq); err != nil {
-			return fmt.Errorf("endpoint %s is behind: %w", e.ID, err)
-		}
-	}
-	return nil
-}
-
-// behind lists the endpoints of the org that are.
-func (t *txn) behind(o *orgState) (rows []int64, err error) {
-	err = t.c.query(func(r row) error {
-		rows = append(rows, r.int(0))
-		return nil
-	}, "SELECT endpoint FROM catchups WHERE org=? ORDER BY endpoint", o.row)
-	return rows, err
-}
-
-// park makes those endpoints catch up for which the present operation has made
-// more rows pending than one may have: from where the org was read to, by this
-// very commit. As long as all of the org together has fewer, that is one
-// comparison.
-func (t *txn) park(o *orgState) error {
-	limit := t.s.o.ParkAfter
-	if limit <= 0 || o.pending.Load()+t.rows <= limit {
-		return nil
-	}
-	var rows []int64
-	t.s.standing.mu.Lock()
-	for row, more := range t.counts {
-		if more.pending > 0 && t.s.standing.of[row].pending+t.earlier[row].pending+more.pending > limit {
-			rows = append(rows, row)
-		}
-	}
-	t.s.standing.mu.Unlock()
-	slices.Sort(rows)
-	for _, row := range rows {
-		if err := t.parkOne(o, row); err != nil {
-			return fmt.Errorf("park endpoint %d: %w", row, err)
-		}
-	}
-	return nil
-}
-
-func (t *txn) parkOne(o *orgState, endpoint int64) error {
-	r := make(row, 3)
-	open, err := t.c.one(r, "SELECT id, incarnation, from_seq FROM subscriptions WHERE org=? AND endpoint=? AND until_seq IS NULL", o.row, endpoint)
-	if err != nil || !open {
-		return err // disabled, removed, or behind already: its rows were read again
-	}
-	at, err := t.place(o)
-	if err != nil {
-		return err
-	}
-	if at.before(place{r.int(1), r.int(2)}) {
-		return nil // its start lies ahead
-	}
-	if _, err := t.c.exec("UPDATE subscriptions SET until_incarnation=?, until_seq=? WHERE id=?", at.incarnation, at.seq, r.int(0)); err != nil {
-		return err
-	}
-	c := catchup{endpoint: endpoint, org: o.row, reason: fanout.Parked, began: toMillis(t.now), place: at, from: at.seq, span: r.int(0)}
-	if err := t.insertCatchup(&c); err != nil {
-		return err
-	}
-	return t.bump(o)
-}
-
 // WatchCatchup implements [fanout.CatchupBooks].
 func (s *Store) WatchCatchup(ctx context.Context, c fanout.Catchup) error {
 	o, err := s.find(c.Org)
@@ -535,17 +392,24 @@ func (s *Store) WatchCatchup(ctx context.Context, c fanout.Catchup) error {
 	return nil
 }
 
-// begin subscribes a new endpoint from its start on.
-func (t *txn) begin(o *orgState, e *deliver.Endpoint, at place, start Start) error {
-	if start.After != nil {
-		from := place{max(at.incarnation, 1), int64(*start.After)}
-		if from.before(at) {
-			return t.fallBehind(o, e, from, fanout.Backfill) // also one that is disabled: it keeps the place
-		}
-		at = from
+// EndpointGaps lists what streams lost before it was read for the endpoint, the
+// latest first, up to limit. It wraps [ErrNotFound].
+func (s *Store) EndpointGaps(ctx context.Context, org, endpoint string, limit int) ([]Gap, error) {
+	e, err := s.GetEndpoint(ctx, org, endpoint)
+	if err != nil {
+		return nil, err
 	}
-	if !e.Enabled() {
-		return nil
+	var list []Gap
+	err = s.read(func(scan func(...any) error) error {
+		var g Gap
+		var at int64
+		err := scan(&g.Incarnation, &g.From, &g.To, &at)
+		g.At = fromMillis(at)
+		list = append(list, g)
+		return err
+	}, "SELECT incarnation, from_seq, to_seq, at FROM endpoint_gaps WHERE endpoint=? ORDER BY incarnation DESC, from_seq DESC LIMIT ?", e.Row, limit)
+	if err != nil {
+		return nil, fmt.Errorf("gaps of endpoint %s: %w", endpoint, err)
 	}
-	return t.subscribe(o, e, at)
+	return list, nil
 }

@@ -493,7 +493,7 @@ func (s *Store) RemoveEndpoint(ctx context.Context, org, id string) error {
 		if err := t.unsubscribe(o, e.Row); err != nil {
 			return err
 		}
-		if err := t.dropCatchup(e.Row); err != nil {
+		if err := t.forgetCatchup(e.Row); err != nil {
 			return err
 		}
 		if _, err := t.c.exec("UPDATE endpoints SET removed_at=?1, headers=NULL, updated_at=?1 WHERE id=?2", toMillis(t.now), e.Row); err != nil {

@@ -59,6 +59,7 @@ type daemonOptions struct {
 	KeepFinished time.Duration // delivered and cancelled deliveries; 0: 30 days
 	KeepDead     time.Duration // dead ones; 0: 90 days
 
+	ParkAfter   int64 // pending deliveries of one endpoint; 0: any number
 	MaxInFlight int
 	Sweep       time.Duration
 	Held        bool // fan-out does not begin by itself; see daemon.release
@@ -84,6 +85,7 @@ type daemon struct {
 	replayer *replayer
 	lanes    *deliver.Lanes
 	loop     *fanout.Loop
+	catchups *fanout.CatchupLoop
 	making   sync.Mutex // held from an organization's stream to its row: until then the stream looks like somebody else's
 
 	foreseeing sync.Mutex // held while a move of a cursor is counted, which is much work
@@ -128,7 +130,7 @@ func openDaemon(ctx context.Context, o daemonOptions) (_ *daemon, err error) {
 	}()
 	d.store, err = sqlite.Open(ctx, sqlite.Options{
 		Dir: o.Data, Log: o.Log, Names: d.names, Gated: d.planGated, Failpoint: o.Failpoint, Synchronous: o.Synchronous,
-		KeyFile: o.KeyFile, Keys: o.Keys,
+		KeyFile: o.KeyFile, Keys: o.Keys, ParkAfter: o.ParkAfter,
 	})
 	if err != nil {
 		return nil, err
@@ -175,6 +177,10 @@ func openDaemon(ctx context.Context, o daemonOptions) (_ *daemon, err error) {
 		Log:         o.Log,
 	})
 	d.replayer = newReplayer(d)
+	d.catchups = fanout.NewCatchupLoop(fanout.CatchupOptions{
+		Books: d.store, Log: d.broker, Lanes: d.lanes, Names: d.names, MaxData: o.MaxData,
+		Below: func(int64) int64 { return d.catchupBelow() }, Logger: o.Log,
+	})
 	d.loop = fanout.NewLoop(fanout.Options{
 		Books: d.store, Log: d.broker, Lanes: d.lanes, Names: d.names, MaxData: o.MaxData,
 		Catalogue: d.strictTypes, Sweep: o.Sweep, Failpoint: o.Failpoint, Logger: o.Log,
@@ -252,6 +258,7 @@ func (d *daemon) Run(ctx context.Context) error {
 	start("streams", d.findStreams)
 	start("retention", d.retain)
 	start("replays", d.replayer.Run)
+	start("catch-up", d.catchUp)
 	start("tokens", d.noteTokens)
 	start("operational events", newRelay(d).Run)
 	if d.server != nil {

@@ -30,6 +30,7 @@ func (a *app) endpointAdd() *cobra.Command {
 	var (
 		e        endpointFlags
 		secret   string
+		start    string
 		disabled bool
 	)
 	c := &cobra.Command{
@@ -42,6 +43,7 @@ func (a *app) endpointAdd() *cobra.Command {
 	f := c.Flags()
 	e.define(f, true)
 	f.StringVar(&secret, "secret", "", "`whsec_…` of your own, @file or - for standard input; made when left out")
+	f.StringVar(&start, "start", "", "from where in the stream: now (default), beginning, a `sequence`, or a time")
 	f.BoolVar(&disabled, "disabled", false, "make it disabled")
 	c.RunE = func(c *cobra.Command, args []string) error {
 		text, err := a.value(secret)
@@ -57,7 +59,7 @@ func (a *app) endpointAdd() *cobra.Command {
 			return err
 		}
 		made, err := a.client().AddEndpoint(c.Context(), args[0], httpapi.EndpointCreate{
-			URL: args[1], EventTypes: e.types, Headers: headers, Secret: strings.TrimSpace(text), Disabled: disabled,
+			URL: args[1], EventTypes: e.types, Headers: headers, Secret: strings.TrimSpace(text), Disabled: disabled, Start: httpapi.StartText(start),
 			WorkspaceID: e.clearable("workspace", e.workspace), Description: e.clearable("description", e.description),
 			TimeoutMS: e.timeoutMS(), Concurrency: e.parallel(), Retry: e.retry(), OptionsChange: options,
 		})
@@ -66,6 +68,9 @@ func (a *app) endpointAdd() *cobra.Command {
 		}
 		return a.show(made, func() {
 			a.printf("Endpoint %s gets %s\n", made.ID, subscribed(made.EndpointBody))
+			if made.StartsAt != 0 {
+				a.printf("It begins with sequence %d of the stream\n", made.StartsAt)
+			}
 			a.printf("Its secret, shown only now: %s\n", a.ink().bold(made.Secret))
 		})
 	}
@@ -121,6 +126,8 @@ func endpointState(e httpapi.EndpointBody) string {
 		return "paused"
 	case e.FailingSince != nil:
 		return "failing"
+	case e.CatchingUp != nil:
+		return catchupState(e)
 	}
 	return "enabled"
 }
@@ -182,6 +189,7 @@ func (a *app) printEndpoint(e httpapi.EndpointBody) {
 	f.add("state", endpointState(e))
 	f.add("disabled at", momentOf(e.DisabledAt))
 	f.add("failing since", momentOf(e.FailingSince))
+	catchupFacts(&f, e)
 	optionFacts(&f, e.OptionsBody)
 	f.add("timeout", httpapi.Duration(time.Duration(e.TimeoutMS)*time.Millisecond))
 	f.add("concurrency", e.Concurrency)

@@ -21,6 +21,7 @@ type metrics struct {
 	natsConnected, inFlight, queued, payload, lanes, behind *prometheus.Desc
 	commits, commitTime, rows, failures, waiting            *prometheus.Desc
 	dbBytes, walBytes, full, buildInfo                      *prometheus.Desc
+	catchingUp, parked, atRisk                              *prometheus.Desc
 }
 
 func newMetrics(d *daemon) *metrics {
@@ -60,6 +61,9 @@ func newMetrics(d *daemon) *metrics {
 		dbBytes:       desc("store_bytes", "Size of the database file."),
 		walBytes:      desc("wal_bytes", "Size of the write-ahead log."),
 		full:          desc("store_full", "1 while the disk is full or cannot be written."),
+		catchingUp:    desc("endpoints_catching_up", "Endpoints that are behind their organization's cursor, parked ones included."),
+		parked:        desc("endpoints_parked", "Endpoints that are behind because too many of their deliveries were pending."),
+		atRisk:        desc("endpoints_at_risk", "Endpoints that are behind and whose stream is about to lose what was not read for them."),
 		buildInfo: prometheus.NewDesc("grapnel_build_info", "Always 1.", nil,
 			prometheus.Labels{"version": d.cfg.Version}),
 	}
@@ -93,6 +97,10 @@ func (m *metrics) Collect(ch chan<- prometheus.Metric) {
 	gauge(m.payload, float64(l.Payload))
 	gauge(m.lanes, float64(l.Lanes))
 	gauge(m.behind, float64(l.Behind))
+	behind := m.d.store.CatchupStats()
+	gauge(m.catchingUp, float64(behind.All))
+	gauge(m.parked, float64(behind.Parked))
+	gauge(m.atRisk, float64(behind.AtRisk))
 	s := m.d.store.Stats()
 	counter(m.commits, float64(s.Commits))
 	counter(m.commitTime, s.CommitTime.Seconds())

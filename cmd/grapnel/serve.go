@@ -225,6 +225,6 @@ func daemonFrom(cfg config.Serve, log *slog.Logger) daemonOptions {
 		Prefix: cfg.SubjectPrefix, MaxData: cfg.MaxEventSize,
 		AllowHTTP: cfg.AllowHTTP, Allow: cfg.AllowNetworks, Plans: cfg.Plans, Strict: cfg.Strict, EventTypes: cfg.EventTypes,
 		Formats: cfg.Formats, Ports: cfg.AllowPorts, KeyFile: cfg.SecretsKeyFile, Keys: cfg.SecretsKeys,
-		KeepFinished: cfg.KeepFinished, KeepDead: cfg.KeepDead, Log: log,
+		ParkAfter: cfg.ParkAfter, KeepFinished: cfg.KeepFinished, KeepDead: cfg.KeepDead, Log: log,
 	}
 }

@@ -211,10 +211,14 @@ func (d *daemon) AddEndpoint(ctx context.Context, e httpapi.NewEndpoint) (out ht
 	if err := d.checkTypes(ep.EventTypes); err != nil {
 		return httpapi.MadeEndpoint{}, err
 	}
-	shape := func(made any) any {
-		return httpapi.MadeEndpoint{Endpoint: made.(deliver.Endpoint), Secret: secret.Reveal()}
+	start, startsAt, err := d.start(ctx, e.Org, e.Start)
+	if err != nil {
+		return out, err
 	}
-	made, err := d.store.AddEndpoint(d.asked(ctx, shape), ep, sqlite.Start{})
+	shape := func(made any) any {
+		return httpapi.MadeEndpoint{StartsAt: startsAt, Endpoint: made.(deliver.Endpoint), Secret: secret.Reveal()}
+	}
+	made, err := d.store.AddEndpoint(d.asked(ctx, shape), ep, start)
 	if err != nil {
 		return out, inState(err)
 	}

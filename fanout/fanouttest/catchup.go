@@ -104,7 +104,7 @@ func (b *Books) CatchUp(ctx context.Context, c fanout.Catchup, n int, read fanou
 	if fault == NotApplied {
 		return got, fmt.Errorf("catch up %s: %w", c.ID, ErrInjected)
 	}
-	got.Made = b.catchUp(o, is, e, st)
+	got.Events, got.Written = b.catchUp(o, is, e, st)
 	switch {
 	case b.Broken.OpenEarly && st.Through+1 == o.far.Seq, st.Through == o.far.Seq:
 		if b.Broken.OpenLate {
@@ -122,7 +122,7 @@ func (b *Books) CatchUp(ctx context.Context, c fanout.Catchup, n int, read fanou
 	return got, nil
 }
 
-func (b *Books) catchUp(o *org, c *catchup, e *endpoint, st fanout.Stretch) (made int) {
+func (b *Books) catchUp(o *org, c *catchup, e *endpoint, st fanout.Stretch) (events []fanout.Planned, written []fanout.Written) {
 	if st.Lost > c.Seq {
 		o.lose(c, st.Lost)
 		c.Seq = st.Lost
@@ -133,11 +133,11 @@ func (b *Books) catchUp(o *org, c *catchup, e *endpoint, st fanout.Stretch) (mad
 		if o.recorded(c.Incarnation, ev.Seq) != "" {
 			continue
 		}
-		w := b.write(o, c.Incarnation, &fanout.Planned{Event: *ev, Endpoints: []int64{c.Endpoint}})
-		made += len(w.Endpoints)
+		p := fanout.Planned{Event: *ev, Endpoints: []int64{c.Endpoint}}
+		events, written = append(events, p), append(written, b.write(o, c.Incarnation, &p))
 	}
 	o.reached(c, st.Through)
-	return made
+	return events, written
 }
 
 // WatchCatchup implements [fanout.CatchupBooks].

@@ -91,8 +91,8 @@ var catchupTests = map[string]func(*suite){
 			s.Errorf("%d deliveries before a step", n)
 		}
 		got := s.step(ep, math.MaxInt)
-		if !got.Done || got.Made != 4 {
-			s.Errorf("the step made %d deliveries, done %v, want 4 and done", got.Made, got.Done)
+		if !got.Done || got.Made() != 4 {
+			s.Errorf("the step made %d deliveries, done %v, want 4 and done", got.Made(), got.Done)
 		}
 		if _, ok := s.behind(ep); ok {
 			s.Error("it is still behind")
@@ -252,8 +252,8 @@ var catchupTests = map[string]func(*suite){
 		ep := s.from(1, "*")
 		s.log.PurgeTo(acmeStream, 4)
 		got := s.step(ep, math.MaxInt)
-		if !got.Done || got.Made != 2 {
-			s.Errorf("the step made %d, done %v", got.Made, got.Done)
+		if !got.Done || got.Made() != 2 {
+			s.Errorf("the step made %d, done %v", got.Made(), got.Done)
 		}
 		s.equal("sequences", []stream.Seq{4, 5}, s.got(ep))
 	},
@@ -343,8 +343,8 @@ var catchupTests = map[string]func(*suite){
 		s.append(lines...)
 		s.walk()
 		ep := s.from(0, "*")
-		if got := s.step(ep, 7); got.Done || got.Made != 7 || got.Seq != 7 {
-			s.Errorf("a step of 7 made %d, up to %d, done %v", got.Made, got.Seq, got.Done)
+		if got := s.step(ep, 7); got.Done || got.Made() != 7 || got.Seq != 7 {
+			s.Errorf("a step of 7 made %d, up to %d, done %v", got.Made(), got.Seq, got.Done)
 		}
 		for {
 			if got := s.step(ep, 1000); got.Done {

@@ -58,6 +58,7 @@ type Serve struct {
 	AllowPorts                         []uint16   // of endpoints' URLs, beside 443, 8080 and 8443
 	SecretsKeyFile                     string     // "": secrets.key in Data
 	SecretsKeys                        []seal.Key // instead of a file; from the environment only
+	ParkAfter                          int64      // pending deliveries of one endpoint; 0: any number
 	LogFormat                          string     // auto, text or json
 	LogLevel                           slog.Level
 	Plans                              map[string][]string // plan → features; nil: every org has every feature
@@ -202,6 +203,13 @@ var settings = []setting{
 		}},
 	{flag: "secrets-key-file", usage: "the `file` of the key that encrypts secrets in the database; made if it is not there (default secrets.key in the data directory)",
 		set: text(func(c *Serve) *string { return &c.SecretsKeyFile }, nil)},
+	{flag: "park-after", usage: "how many `deliveries` of one endpoint may be pending; beyond, it keeps a place in the stream instead and catches up from there; 0 for any number", initial: "100000",
+		set: func(c *Serve, v []string) (err error) {
+			if c.ParkAfter, err = strconv.ParseInt(v[0], 10, 64); err != nil || c.ParkAfter < 0 || c.ParkAfter > 100_000_000 {
+				return fmt.Errorf("%q: want a number of deliveries from 0 to 100000000", v[0])
+			}
+			return nil
+		}},
 	{flag: "log-format", usage: "auto (text on a terminal, JSON elsewhere), text or json", initial: "auto",
 		set: text(func(c *Serve) *string { return &c.LogFormat }, oneOf("auto", "text", "json"))},
 	{flag: "log-level", usage: "debug, info, warn or error", initial: "info",

@@ -47,7 +47,11 @@ func (a *api) endpoints() {
 			if err != nil {
 				return nil, err
 			}
-			return listed(found, in.Limit, endpointBody, func(e deliver.Endpoint) *string {
+			body, err := a.behind(ctx, in.Org, found)
+			if err != nil {
+				return nil, err
+			}
+			return listed(found, in.Limit, body, func(e deliver.Endpoint) *string {
 				return cursorAt("endpoint", "%s", e.ID)
 			}), nil
 		})
@@ -57,7 +61,7 @@ func (a *api) endpoints() {
 			if err != nil {
 				return nil, err
 			}
-			return endpointAnswered(e), nil
+			return a.answered(ctx, e)
 		})
 	handle(a, route{id: "change-endpoint", method: http.MethodPatch, path: one, tag: tag, access: access{scope: WebhooksManage, gated: true},
 		summary:  "Change, enable or disable an endpoint",
@@ -93,11 +97,14 @@ func (a *api) addEndpoint(ctx context.Context, in *endpointCreate) (MadeEndpoint
 	if change != nil {
 		change(&e.Options)
 	}
+	if e.Start, err = ParseStart(string(b.Start)); err != nil {
+		return MadeEndpoint{}, err
+	}
 	return a.svc.AddEndpoint(ctx, e)
 }
 
 func endpointCreated(m MadeEndpoint) EndpointCreated {
-	created := EndpointCreated{EndpointBody: endpointBody(m.Endpoint), Secret: m.Secret}
+	created := EndpointCreated{EndpointBody: endpointBody(m.Endpoint), Secret: m.Secret, StartsAt: uint64(m.StartsAt)}
 	if len(m.Endpoint.Secrets) > 0 {
 		created.PublicKey = m.Endpoint.Secrets[0].Public().String()
 	}
@@ -140,18 +147,13 @@ func (a *api) changeEndpoint(ctx context.Context, in *endpointUpdate) (*endpoint
 	if err != nil {
 		return nil, err
 	}
-	return endpointAnswered(e), nil
+	return a.answered(ctx, e)
 }
 
 // endpointAnswer is an endpoint and the ETag that a change may ask for.
 type endpointAnswer struct {
 	ETag string `header:"ETag"`
 	Body EndpointBody
-}
-
-func endpointAnswered(e deliver.Endpoint) *endpointAnswer {
-	b := endpointBody(e)
-	return &endpointAnswer{ETag: b.etag(), Body: b}
 }
 
 // over is p with the fields that r has.

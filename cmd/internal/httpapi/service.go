@@ -45,6 +45,7 @@ type Service interface {
 	Insight
 	Acts
 	Replays
+	Catchups
 	Tokens
 	AuditLog
 	Memory
@@ -67,8 +68,8 @@ type Service interface {
 	// wraps ErrState), and its stream with every event in it.
 	RemoveOrg(ctx context.Context, org string) error
 
-	// AddEndpoint makes an endpoint that gets the events after the org's
-	// present position.
+	// AddEndpoint makes an endpoint that gets the events from e.Start on. An
+	// *Invalid names "start" when that lies beyond the end of the stream.
 	AddEndpoint(ctx context.Context, e NewEndpoint) (MadeEndpoint, error)
 	// Endpoints lists up to limit endpoints of the org whose id comes after
 	// the given one, ascending, which is the order in which they were made.
@@ -151,13 +152,15 @@ type NewEndpoint struct {
 	Concurrency int
 	Options     deliver.Options // not checked
 	Disabled    bool
+	Start       Start
 }
 
 // MadeEndpoint is an endpoint that was just made, with the text of its secret,
 // the given one or a new one.
 type MadeEndpoint struct {
 	deliver.Endpoint
-	Secret string
+	Secret   string
+	StartsAt stream.Seq // the first sequence that it gets; 0: it did not ask
 }
 
 // EndpointChange says what to change of an endpoint; nil leaves a field as it

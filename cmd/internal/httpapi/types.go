@@ -68,12 +68,14 @@ type EndpointBody struct {
 	Retry       Retry             `json:"retry"`
 	Concurrency int               `json:"concurrency" example:"8"`
 	OptionsBody
-	Disabled       bool       `json:"disabled"`
-	DisabledReason string     `json:"disabled_reason,omitempty" doc:"manual, gone or failing"`
-	DisabledAt     *time.Time `json:"disabled_at,omitempty"`
-	FailingSince   *time.Time `json:"failing_since,omitempty" doc:"When the present run of failures began"`
-	CreatedAt      time.Time  `json:"created_at"`
-	UpdatedAt      time.Time  `json:"updated_at"`
+	Disabled       bool              `json:"disabled"`
+	DisabledReason string            `json:"disabled_reason,omitempty" doc:"manual, gone or failing"`
+	DisabledAt     *time.Time        `json:"disabled_at,omitempty"`
+	FailingSince   *time.Time        `json:"failing_since,omitempty" doc:"When the present run of failures began"`
+	CatchingUp     *CatchingUpBody   `json:"catching_up,omitempty" doc:"It is behind the organization's cursor"`
+	Gaps           []EndpointGapBody `json:"gaps,omitempty" nullable:"false" doc:"Of one endpoint: the latest sequences that the stream lost before they were read for it"`
+	CreatedAt      time.Time         `json:"created_at"`
+	UpdatedAt      time.Time         `json:"updated_at"`
 
 	revision int64
 }
@@ -93,6 +95,7 @@ type EndpointCreated struct {
 	EndpointBody
 	Secret    string `json:"secret" example:"whsec_bm90LWEtc2VjcmV0LWJ1dC1hbi1leGFtcGxlLW9mLW9uZQ==" doc:"Signs every request to the endpoint; shown here and never again"`
 	PublicKey string `json:"public_key,omitempty" example:"whpk_bm90LWEta2V5LWJ1dC1hbi1leGFtcGxlLW9mLTE=" doc:"Of a format that signs by ed25519: what receivers verify with"`
+	StartsAt  uint64 `json:"starts_at,omitempty" example:"120001" doc:"With start: the first sequence that it gets"`
 }
 
 // EndpointCreate is the body of POST /orgs/{org}/endpoints.
@@ -107,7 +110,8 @@ type EndpointCreate struct {
 	Retry       *Retry            `json:"retry,omitempty"`
 	Concurrency *int              `json:"concurrency,omitempty" nullable:"false" minimum:"1" maximum:"256" example:"8"`
 	OptionsChange
-	Disabled bool `json:"disabled,omitempty"`
+	Start    StartText `json:"start,omitempty" doc:"From where in the stream it gets events: now, which is the default; beginning; a sequence; or a time. What the stream no longer has is left out"`
+	Disabled bool      `json:"disabled,omitempty"`
 }
 
 // EndpointUpdate is the body of PATCH /orgs/{org}/endpoints/{id}: what is left

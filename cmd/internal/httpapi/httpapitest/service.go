@@ -45,6 +45,7 @@ type Service struct {
 	types      eventTypes
 	paused     map[string]bool // cursors, by org
 	replays    map[string]httpapi.Replay
+	behind     map[string]httpapi.CatchingUp // by endpoint
 	moved      map[string]*stream.Seq
 
 	// Set by tests before use.
@@ -196,9 +197,13 @@ func (s *Service) AddEndpoint(ctx context.Context, e httpapi.NewEndpoint) (out h
 	if e.Disabled {
 		made.DisabledReason, made.DisabledAt = "manual", at
 	}
+	startsAt, err := s.fallBehind(made, e.Start)
+	if err != nil {
+		return out, err
+	}
 	s.endpoints[made.ID] = made
 	s.note(ctx, e.Org, "endpoint.add", made.ID)
-	out = httpapi.MadeEndpoint{Endpoint: made, Secret: text}
+	out = httpapi.MadeEndpoint{Endpoint: made, Secret: text, StartsAt: startsAt}
 	return out, s.remember(ctx, out)
 }
 
