@@ -102,8 +102,10 @@ func (d *daemon) TestEndpoint(ctx context.Context, org, id string) (httpapi.Test
 		Key:     deliver.Key{Endpoint: ep.Row}, // events are numbered from 1
 		Attempt: deliver.Attempt{Number: 1, Trigger: deliver.Test, Started: now},
 	}
-	t.Outcome = d.sender.Send(sending, target, testPayload(ep, now), t.Key, t.Number, now)
-	return t, nil
+	p := testPayload(ep, now)
+	t.Outcome = d.sender.Send(sending, target, p, t.Key, t.Number, now)
+	t.Request.ShownRequest, err = d.formats.Shown(ep.RequestSettings(), p, t.Key, t.Number, now, d.userAgent(now))
+	return t, err
 }
 
 // testPayload is a made-up event for the endpoint.

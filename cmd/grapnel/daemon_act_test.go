@@ -101,6 +101,10 @@ func TestTestEndpoint(t *testing.T) {
 		if !strings.HasPrefix(got.ID, "att_") || got.Time.IsZero() || got.DurationMS <= 0 {
 			t.Errorf("test %d: %+v", i, got)
 		}
+		if got.Request == nil || got.Request.Headers["webhook-signature"] != "[redacted]" || got.Request.Body == "" || got.Timings == nil || got.RemoteAddress == "" {
+			t.Errorf("test %d: %+v", i, got)
+		}
+		got.Request, got.Timings, got.RemoteAddress = nil, nil, ""
 		got.ID, got.Time, got.DurationMS, got.ResponseHeaders = "", time.Time{}, 0, want.ResponseHeaders
 		if diff := cmp.Diff(want, got); diff != "" {
 			t.Errorf("test %d (-want +got):\n%s", i, diff)

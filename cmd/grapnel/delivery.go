@@ -80,10 +80,17 @@ func nextAttempt(d httpapi.DeliveryBody) string {
 }
 
 func (a *app) deliveryShow() *cobra.Command {
-	return &cobra.Command{
+	var verbose bool
+	var number int
+	c := &cobra.Command{
 		Use:   "show ORG DELIVERY",
 		Short: "Show a delivery and its attempts",
+		Long: `Show a delivery and its attempts. With --verbose, or --attempt for one of them,
+also each request as it was sent, where its time went, and the answer. What is
+secret is shown as [redacted]: signatures, credentials, and the values of the
+endpoint's own headers and of its URL's query.`,
 		Example: `  grapnel delivery show acme dlv_01M7YRRX5R0000000020000001
+  grapnel delivery show acme dlv_01M7YRRX5R0000000020000001 --attempt 2
   grapnel delivery show acme dlv_01M7YRRX5R0000000020000001 --json`,
 		Args: cobra.ExactArgs(2),
 		RunE: func(c *cobra.Command, args []string) error {
@@ -91,12 +98,21 @@ func (a *app) deliveryShow() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return a.show(d, func() { a.printDelivery(d) })
+			if number != 0 {
+				d.Attempts = slices.DeleteFunc(d.Attempts, func(at httpapi.AttemptBody) bool { return at.Number != number })
+				if len(d.Attempts) == 0 {
+					return fmt.Errorf("delivery %s has no attempt %d: it has made %d", d.ID, number, d.AttemptCount)
+				}
+			}
+			return a.show(d, func() { a.printDelivery(d, verbose || number != 0) })
 		},
 	}
+	c.Flags().BoolVar(&verbose, "verbose", false, "each request and answer")
+	c.Flags().IntVar(&number, "attempt", 0, "request and answer of the attempt of this `number` alone")
+	return c
 }
 
-func (a *app) printDelivery(d httpapi.DeliveryDetail) {
+func (a *app) printDelivery(d httpapi.DeliveryDetail, verbose bool) {
 	var f facts
 	f.add("delivery", d.ID)
 	f.add("org", d.Org)
@@ -117,6 +133,12 @@ func (a *app) printDelivery(d httpapi.DeliveryDetail) {
 		t.add(at.Number, at.Time.UTC().Format("2006-01-02T15:04:05.000Z"), at.Trigger, result(at), took(at), at.Error)
 	}
 	t.print(a.out, a.ink())
+	if verbose {
+		for _, at := range d.Attempts {
+			a.printAttempt(at)
+		}
+		return
+	}
 	last := d.Attempts[len(d.Attempts)-1]
 	a.printAnswer("\nThe last answer:\n", last)
 }

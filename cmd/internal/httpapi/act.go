@@ -34,6 +34,7 @@ type Acts interface {
 type Test struct {
 	Key deliver.Key // of no delivery in the books
 	deliver.Attempt
+	Request SentRequest
 }
 
 // EventReplay is the body of POST /orgs/{org}/events/{id}/replay.
@@ -56,7 +57,7 @@ func (a *api) acts() {
 			if err != nil {
 				return nil, err
 			}
-			return &answer[AttemptBody]{attemptBody(t.Key, t.Attempt)}, nil
+			return &answer[AttemptBody]{shownAttempt(ctx, t.Key, t.Attempt, t.Request)}, nil
 		})
 	handle(a, route{id: "cancel-delivery", method: http.MethodPost, path: org + "/deliveries/{id}/cancel", tag: "deliveries", access: manage,
 		summary: "End a pending delivery; a request that is under way goes on"},

@@ -56,6 +56,7 @@ func world(t *testing.T) *httpapitest.Service {
 	s.Attempt("acme", deliver.Outcome{
 		Class: deliver.HTTP5xx, Status: 503, Duration: 12345678, RetryAfter: 3e9,
 		Header: http.Header{"Content-Type": {"text/plain"}, "Retry-After": {"3"}}, Body: []byte("try \xff later"), Truncated: true,
+		Timings: deliver.Timings{DNS: 1e6, Connect: 2e6, TLS: 3e6, FirstByte: 4567890}, Address: "203.0.113.7:443",
 	}, deliver.Dead, deliver.Exhausted)
 	add("in_2")
 	return s

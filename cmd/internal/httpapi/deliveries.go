@@ -44,21 +44,8 @@ func (a *api) deliveries() {
 	handle(a, route{id: "list-deliveries", method: http.MethodGet, path: all, tag: tag, access: access{scope: WebhooksRead, gated: true},
 		summary: "List deliveries, those of the newest events first"}, a.listDeliveries)
 	handle(a, route{id: "get-delivery", method: http.MethodGet, path: one, tag: tag, access: access{scope: WebhooksRead, gated: true},
-		summary: "Show a delivery and its attempts"},
-		func(ctx context.Context, in *DeliveryPath) (*answer[DeliveryDetail], error) {
-			key, err := in.key()
-			if err != nil {
-				return nil, err
-			}
-			d, attempts, err := a.svc.Delivery(ctx, in.Org, key)
-			if err != nil {
-				return nil, err
-			}
-			return &answer[DeliveryDetail]{DeliveryDetail{
-				deliveryBody(d),
-				shaped(attempts, func(t deliver.Attempt) AttemptBody { return attemptBody(d.Key, t) }),
-			}}, nil
-		})
+		summary: "Show a delivery and its attempts, with their requests as they were sent"},
+		a.showDelivery)
 	handle(a, route{id: "retry-delivery", method: http.MethodPost, path: one + "/retry", status: http.StatusAccepted, tag: tag, access: access{scope: WebhooksManage, gated: true},
 		summary: "Send a delivery again, with a fresh budget of attempts"},
 		func(ctx context.Context, in *DeliveryPath) (*answer[DeliveryBody], error) {
@@ -120,7 +107,7 @@ func deliveryBody(d deliver.Delivery) DeliveryBody {
 func attemptBody(k deliver.Key, t deliver.Attempt) AttemptBody {
 	b := AttemptBody{
 		ID: k.AttemptID(t.Started), Number: t.Number, Trigger: t.Trigger.String(), Time: utc(t.Started),
-		StatusCode: t.Status, Error: t.Error, DurationMS: float64(t.Duration.Microseconds()) / 1000,
+		StatusCode: t.Status, Error: t.Error, DurationMS: milliseconds(t.Duration),
 		ResponseBody: strings.ToValidUTF8(string(t.Body), "�"), ResponseTruncated: t.Truncated,
 	}
 	if t.Class != deliver.OK {

@@ -44,6 +44,7 @@ func (e *Invalid) Error() string { return e.Field + ": " + e.Detail }
 type Service interface {
 	Insight
 	Acts
+	AttemptLog
 	Replays
 	Catchups
 	Tokens

@@ -200,6 +200,9 @@ type AttemptBody struct {
 	ResponseHeaders   map[string]string `json:"response_headers,omitempty" example:"{\"content-type\":\"text/plain\"}"`
 	ResponseBody      string            `json:"response_body,omitempty" example:"try later" doc:"Its first 4 KiB"`
 	ResponseTruncated bool              `json:"response_truncated,omitempty"`
+	Request           *RequestBody      `json:"request,omitempty"`
+	Timings           *TimingsBody      `json:"timings,omitempty" doc:"Absent of a success on a connection that was there already"`
+	RemoteAddress     string            `json:"remote_address,omitempty" example:"203.0.113.7:443" doc:"For operators' tokens only; absent with timings, and behind an egress proxy"`
 }
 
 // CursorBody is an org's cursor (contract, section 7).
