@@ -19,7 +19,7 @@ func (a *app) endpointCommand() *cobra.Command {
 	return family("endpoint", "Manage endpoints", `  grapnel endpoint add acme https://hooks.example/grapnel --type 'invoice.*'
   grapnel endpoint list acme`,
 		a.endpointAdd(), a.endpointList(), a.endpointShow(), a.endpointStats(), a.endpointSet(), a.endpointRemove(),
-		a.endpointReplay(), a.endpointRecover(), a.endpointTest(), a.endpointSecret(), a.endpointRotate(),
+		a.endpointReplay(), a.endpointRecover(), a.endpointTest(), a.endpointSecret(), a.endpointRotate(), a.endpointTryFilter(),
 		a.endpointSwitch("enable", "Enable an endpoint and resume its pending deliveries", false),
 		a.endpointSwitch("disable", "Disable an endpoint; its deliveries wait", true),
 		a.endpointHold("pause", "Hold an endpoint's deliveries back; new ones are made and wait", true),

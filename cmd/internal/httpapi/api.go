@@ -62,6 +62,7 @@ func newHandler(o Options, socket bool) http.Handler {
 	a.auditLog()
 	a.catalogue()
 	a.insight()
+	a.filters()
 	a.secrets()
 	a.aliases()
 	a.describe()

@@ -53,6 +53,7 @@ type Service interface {
 	Catalogue
 	CursorMoves
 	Secrets
+	Filters
 
 	// Gated reports whether the org's plan lacks outgoing webhooks. It is quick
 	// and touches neither disk nor network.

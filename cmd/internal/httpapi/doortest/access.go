@@ -39,6 +39,8 @@ var accesses = map[string]access{
 	"GET /api/v1/orgs/{org}/endpoints/{id}/secret":         {scope: manage, gated: true, entries: 1},
 	"POST /api/v1/orgs/{org}/endpoints/{id}/rotate-secret": {scope: manage, gated: true, entries: 1},
 
+	"POST /api/v1/orgs/{org}/filters/dry-run": {scope: read, gated: true},
+
 	"POST /api/v1/orgs/{org}/events":             {scope: write}, // the stream itself says what was appended
 	"GET /api/v1/orgs/{org}/events":              {scope: read, gated: true},
 	"GET /api/v1/orgs/{org}/events/{id}":         {scope: read, gated: true},
