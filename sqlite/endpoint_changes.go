@@ -29,6 +29,7 @@ func endpointChanges(before, after deliver.Endpoint) Changes {
 	if !slices.EqualFunc(before.Headers, after.Headers, func(a, b deliver.Header) bool { return a.Name == b.Name && a.Value.Equal(b.Value) }) {
 		c["headers"] = [2]any{headerNames(before.Headers), headerNames(after.Headers)}
 	}
+	credentialsChanges(c, before.Credentials, after.Credentials)
 	return c
 }
 

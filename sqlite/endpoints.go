@@ -22,7 +22,8 @@ type EndpointChange struct {
 	Description *string
 	EventTypes  []string
 	Workspace   *string
-	Headers     *[]deliver.Header // see deliver.ChangeHeaders
+	Headers     *[]deliver.Header         // see deliver.ChangeHeaders
+	Credentials deliver.CredentialsChange // see deliver.ChangeCredentials
 	Timeout     *time.Duration
 	Retry       *deliver.Policy
 	Concurrency *int
@@ -69,7 +70,7 @@ func set[T any](dst, src *T) {
 
 const endpointColumns = `p.id, p.ulid, p.org, p.url, p.description, p.event_types, p.workspace, p.headers, p.timeout,
 	p.retry_initial, p.retry_multiplier, p.retry_max, p.retry_attempts, p.concurrency,
-	p.disabled_reason, p.disabled_at, p.health, p.created_at, p.updated_at, p.revision, p.options`
+	p.disabled_reason, p.disabled_at, p.health, p.created_at, p.updated_at, p.revision, p.options, p.credentials`
 
 // scanEndpoint reads endpointColumns. The org's id and the secrets are left to
 // the caller.
@@ -101,6 +102,9 @@ func (s *Store) scanEndpoint(r row) (deliver.Endpoint, error) {
 	}
 	var err error
 	if e.Headers, err = s.openHeaders(r.int(2), r.int(0), r.blob(7)); err != nil {
+		return e, fmt.Errorf("endpoint %s: %w", e.ID, err)
+	}
+	if e.Credentials, err = s.openCredentials(r.int(2), r.int(0), r.blob(21)); err != nil {
 		return e, fmt.Errorf("endpoint %s: %w", e.ID, err)
 	}
 	return e, nil
@@ -188,7 +192,7 @@ const MaxEndpoints = 20_000
 // AddEndpoint makes an endpoint of the organization e.Org with the settings
 // of e. ID, Row, Revision and times are given by the store. It gets the events
 // after start; with a DisabledReason it gets none until it is enabled. It fails
-// as [deliver.CheckHeaders] does, and wraps [ErrState] when there are
+// as [deliver.CheckHeaders] and [deliver.CheckCredentials] do, and wraps [ErrState] when there are
 // [MaxEndpoints].
 func (s *Store) AddEndpoint(ctx context.Context, e deliver.Endpoint, start Start) (deliver.Endpoint, error) {
 	o, err := s.find(e.Org)
@@ -200,6 +204,14 @@ func (s *Store) AddEndpoint(ctx context.Context, e deliver.Endpoint, start Start
 	}
 	if err := e.Options.Check(); err != nil {
 		return deliver.Endpoint{}, fmt.Errorf("add endpoint to %s: %w", e.Org, err)
+	}
+	if e.Credentials != nil {
+		if err = giveCredentials(&e, *e.Credentials, s.now()); err == nil {
+			err = checkTogether(&e)
+		}
+		if err != nil {
+			return deliver.Endpoint{}, fmt.Errorf("add endpoint to %s: %w", e.Org, err)
+		}
 	}
 	e.Options = e.Options.Clone()
 	e.EventTypes, e.Secrets = slices.Clone(e.EventTypes), slices.Clone(e.Secrets)
@@ -240,6 +252,9 @@ func (s *Store) AddEndpoint(ctx context.Context, e deliver.Endpoint, start Start
 			return err
 		}
 		if err := t.keepRequestSettings(&e); err != nil {
+			return err
+		}
+		if err := t.writeCredentials(o, &e); err != nil {
 			return err
 		}
 		for i := range e.Secrets {
@@ -319,11 +334,17 @@ func (s *Store) SetEndpoint(ctx context.Context, org, id string, c EndpointChang
 			return false, fmt.Errorf("%w: it is at revision %d, not %d", ErrRevision, e.Revision, c.Revision)
 		}
 		before := *e
+		if err := c.changeCredentials(e, t.now); err != nil {
+			return false, err
+		}
 		if err := c.apply(e); err != nil {
 			return false, err
 		}
 		if before.Paused && !e.Paused {
 			e.Health = e.Renewed()
+		}
+		if err := checkTogether(e); err != nil {
+			return false, err
 		}
 		changes := endpointChanges(before, *e)
 		changed := len(changes) > 0
@@ -439,7 +460,7 @@ func (s *Store) edit(ctx context.Context, org, id string, f func(*txn, *orgState
 
 // endpoint reads the org's endpoint for which where holds.
 func (t *txn) endpoint(o *orgState, where string, arg driver.Value) (deliver.Endpoint, error) {
-	r := make(row, 21)
+	r := make(row, 22)
 	found, err := t.c.one(r, "SELECT "+endpointColumns+" FROM endpoints p WHERE "+where+" AND p.org = ? AND p.removed_at IS NULL", arg, o.row)
 	if err != nil {
 		return deliver.Endpoint{}, err
@@ -463,6 +484,9 @@ func (t *txn) write(o *orgState, e *deliver.Endpoint) error {
 	if err := t.writeHeaders(o, e); err != nil {
 		return err
 	}
+	if err := t.writeCredentials(o, e); err != nil {
+		return err
+	}
 	if err := t.keepRequestSettings(e); err != nil {
 		return err
 	}
@@ -477,7 +501,7 @@ func (t *txn) write(o *orgState, e *deliver.Endpoint) error {
 }
 
 // RemoveEndpoint removes an endpoint: its subscription ends at the org's
-// position, its secrets and headers are deleted, and its pending deliveries are cancelled,
+// position, its secrets, headers and credentials are deleted, and its pending deliveries are cancelled,
 // in steps beside the traffic. When it returns without error, all are; when it
 // fails after the removal itself, the next start does the rest.
 func (s *Store) RemoveEndpoint(ctx context.Context, org, id string) error {
@@ -496,7 +520,7 @@ func (s *Store) RemoveEndpoint(ctx context.Context, org, id string) error {
 		if err := t.forgetCatchup(e.Row); err != nil {
 			return err
 		}
-		if _, err := t.c.exec("UPDATE endpoints SET removed_at=?1, headers=NULL, updated_at=?1 WHERE id=?2", toMillis(t.now), e.Row); err != nil {
+		if _, err := t.c.exec("UPDATE endpoints SET removed_at=?1, headers=NULL, credentials=NULL, updated_at=?1 WHERE id=?2", toMillis(t.now), e.Row); err != nil {
 			return err
 		}
 		if _, err := t.c.exec("DELETE FROM secrets WHERE endpoint=?", e.Row); err != nil {
@@ -508,7 +532,7 @@ func (s *Store) RemoveEndpoint(ctx context.Context, org, id string) error {
 		if err := t.audited(o, "endpoint.remove", e.ID, Changes{"url": {withoutQuery(e.URL), nil}}); err != nil {
 			return err
 		}
-		e.Secrets, e.Headers, e.DisabledReason, e.DisabledAt = nil, nil, deliver.DisabledRemoved, t.now.Truncate(time.Millisecond).UTC()
+		e.Secrets, e.Headers, e.Credentials, e.DisabledReason, e.DisabledAt = nil, nil, nil, deliver.DisabledRemoved, t.now.Truncate(time.Millisecond).UTC()
 		t.after = append(t.after, func() {
 			s.mu.Lock()
 			delete(s.endpoints, e.Row)

@@ -72,6 +72,13 @@ var sealedTables = []sealedTable{
 		count: "SELECT substr(headers, 1, 9), count(*) FROM endpoints WHERE headers IS NOT NULL GROUP BY 1",
 	},
 	{
+		name: "credentials of endpoints", keys: 1,
+		next:  "SELECT id, org, 0, credentials FROM endpoints WHERE id > ? AND credentials IS NOT NULL AND substr(credentials, 1, 9) <> ? ORDER BY id LIMIT ?",
+		aad:   func(r row) string { return credentialsAAD(r.int(1), r.int(0)) },
+		write: "UPDATE endpoints SET credentials=? WHERE id=?",
+		count: "SELECT substr(credentials, 1, 9), count(*) FROM endpoints WHERE credentials IS NOT NULL GROUP BY 1",
+	},
+	{
 		name: "answers", keys: 2,
 		next:  "SELECT org, key, 0, body FROM answers WHERE (org, key) > (?, ?) AND body IS NOT NULL AND substr(body, 1, 9) <> ? ORDER BY org, key LIMIT ?",
 		aad:   func(r row) string { return answerAAD(r.int(0), r.text(1)) },

@@ -47,6 +47,7 @@ CREATE TABLE endpoints(
   event_types     TEXT    NOT NULL,        -- JSON array
   workspace       TEXT    NOT NULL,
   headers         BLOB,                    -- sealed JSON array of [name, value]; NULL: none, or removed
+  credentials     BLOB,                    -- sealed JSON of how its requests say who sends them; NULL: none, or removed
   timeout         INTEGER NOT NULL,        -- ns
   retry_initial   INTEGER NOT NULL,        -- ns
   retry_multiplier REAL   NOT NULL,
