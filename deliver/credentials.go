@@ -366,30 +366,42 @@ type CredentialsChange struct {
 	TLS  *Identity
 }
 
-// ChangeCredentials makes the change. moved says that the endpoint moves to
-// another origin at the same time, where nothing may be kept (SEC-21). Nor does a
-// client secret follow the token's URL to another origin. The error is a
+// Apply is what the endpoint's credentials become; nil is none. moved says that the
+// endpoint moves to another origin at the same time, where nothing may be kept
+// (SEC-21). Nor does a client secret follow the token's URL to another origin. What
+// is given is checked as [CheckCredentials] does. The error is a
 // [*CredentialsError].
-func ChangeCredentials(now Credentials, c CredentialsChange, moved bool) (Credentials, error) {
-	const again = "the URL moves to another origin, which must not learn what it was not given for: give it again, or null to drop it"
-	next := now
+func (c CredentialsChange) Apply(present *Credentials, moved bool, now time.Time) (*Credentials, error) {
+	const again = "the URL moves to another origin, which must not learn what it was not given for: give it again, or drop it"
+	var next Credentials
+	if present != nil {
+		next = *present
+	}
 	switch {
 	case c.Auth != nil:
+		kept := next.Auth
 		next.Auth = *c.Auth
 		next.Auth.Scopes = slices.Clone(c.Auth.Scopes)
-		if err := next.Auth.keep(now.Auth, moved); err != nil {
-			return now, err
+		if err := next.Auth.keep(kept, moved); err != nil {
+			return nil, err
 		}
-	case moved && !now.Auth.IsZero():
-		return now, badCredentials("auth", again)
+	case moved && !next.Auth.IsZero():
+		return nil, badCredentials("auth", again)
 	}
 	switch {
 	case c.TLS != nil:
 		next.TLS = *c.TLS
-	case moved && !now.TLS.IsZero():
-		return now, badCredentials("tls", again)
+	case moved && !next.TLS.IsZero():
+		return nil, badCredentials("tls", again)
 	}
-	return next, nil
+	if present != nil && next.Equal(*present) {
+		return present, nil // however old it is
+	}
+	checked, err := CheckCredentials(next, now)
+	if err != nil || checked.IsZero() {
+		return nil, err
+	}
+	return &checked, nil
 }
 
 // keep takes over the secret of the present Auth, if a has none of its own.

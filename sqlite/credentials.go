@@ -30,33 +30,11 @@ func credentialsAAD(org, endpoint int64) string {
 }
 
 // changeCredentials makes the change of the endpoint's credentials, before its URL
-// and after its headers are changed. It fails with a [*deliver.CredentialsError].
-func (c EndpointChange) changeCredentials(e *deliver.Endpoint, now time.Time) error {
-	var present deliver.Credentials
-	if e.Credentials != nil {
-		present = *e.Credentials
-	}
+// is changed. It fails with a [*deliver.CredentialsError].
+func (c EndpointChange) changeCredentials(e *deliver.Endpoint, now time.Time) (err error) {
 	moved := c.URL != nil && !deliver.SameOrigin(e.URL, *c.URL)
-	next, err := deliver.ChangeCredentials(present, c.Credentials, moved)
-	if err != nil {
-		return err
-	}
-	if next.Equal(present) {
-		return nil
-	}
-	return giveCredentials(e, next, now)
-}
-
-// giveCredentials checks credentials and makes them the endpoint's.
-func giveCredentials(e *deliver.Endpoint, given deliver.Credentials, now time.Time) error {
-	checked, err := deliver.CheckCredentials(given, now)
-	if err != nil {
-		return err
-	}
-	if e.Credentials = nil; !checked.IsZero() {
-		e.Credentials = &checked
-	}
-	return nil
+	e.Credentials, err = c.Credentials.Apply(e.Credentials, moved, now)
+	return err
 }
 
 // checkTogether checks what the endpoint has beside its credentials.

@@ -23,7 +23,7 @@ type EndpointChange struct {
 	EventTypes  []string
 	Workspace   *string
 	Headers     *[]deliver.Header         // see deliver.ChangeHeaders
-	Credentials deliver.CredentialsChange // see deliver.ChangeCredentials
+	Credentials deliver.CredentialsChange // see its Apply
 	Timeout     *time.Duration
 	Retry       *deliver.Policy
 	Concurrency *int
@@ -205,8 +205,9 @@ func (s *Store) AddEndpoint(ctx context.Context, e deliver.Endpoint, start Start
 	if err := e.Options.Check(); err != nil {
 		return deliver.Endpoint{}, fmt.Errorf("add endpoint to %s: %w", e.Org, err)
 	}
-	if e.Credentials != nil {
-		if err = giveCredentials(&e, *e.Credentials, s.now()); err == nil {
+	if c := e.Credentials; c != nil {
+		given := deliver.CredentialsChange{Auth: &c.Auth, TLS: &c.TLS}
+		if e.Credentials, err = given.Apply(nil, false, s.now()); err == nil {
 			err = checkTogether(&e)
 		}
 		if err != nil {

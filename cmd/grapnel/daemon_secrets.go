@@ -54,7 +54,10 @@ func (d *daemon) RotateSecret(ctx context.Context, org, id string, r httpapi.Rot
 // headersAnswer turns what is wrong with headers into an answer about the field.
 func headersAnswer(err error) error {
 	var wrong *deliver.HeaderError
+	var credentials *deliver.CredentialsError
 	switch {
+	case errors.As(err, &credentials):
+		return &httpapi.Invalid{Field: credentials.Field, Detail: credentials.Detail}
 	case errors.As(err, &wrong) && wrong.Name != "":
 		return &httpapi.Invalid{Field: "headers." + wrong.Name, Detail: wrong.Detail}
 	case wrong != nil:

@@ -58,10 +58,14 @@ func (a *app) endpointAdd() *cobra.Command {
 		if err != nil {
 			return err
 		}
+		credentials, err := e.credentialFlags.change(f.Changed, a.value)
+		if err != nil {
+			return err
+		}
 		made, err := a.client().AddEndpoint(c.Context(), args[0], httpapi.EndpointCreate{
 			URL: args[1], EventTypes: e.types, Headers: headers, Secret: strings.TrimSpace(text), Disabled: disabled, Start: httpapi.StartText(start),
 			WorkspaceID: e.clearable("workspace", e.workspace), Description: e.clearable("description", e.description),
-			TimeoutMS: e.timeoutMS(), Concurrency: e.parallel(), Retry: e.retry(), OptionsChange: options,
+			TimeoutMS: e.timeoutMS(), Concurrency: e.parallel(), Retry: e.retry(), OptionsChange: options, CredentialsChange: credentials,
 		})
 		if err != nil {
 			return err
@@ -190,6 +194,7 @@ func (a *app) printEndpoint(e httpapi.EndpointBody) {
 	f.add("disabled at", momentOf(e.DisabledAt))
 	f.add("failing since", momentOf(e.FailingSince))
 	catchupFacts(&f, e)
+	credentialFacts(&f, e.CredentialsBody)
 	optionFacts(&f, e.OptionsBody)
 	f.add("timeout", httpapi.Duration(time.Duration(e.TimeoutMS)*time.Millisecond))
 	f.add("concurrency", e.Concurrency)

@@ -22,6 +22,7 @@ type endpointFlags struct {
 	multiplier                        float64
 	attempts, concurrency             int
 	headers                           []string
+	credentialFlags
 	optionFlags
 }
 
@@ -46,6 +47,7 @@ func (e *endpointFlags) define(f *pflag.FlagSet, fresh bool) {
 	f.DurationVar(&e.retryInitial, "retry-initial", retry.Initial, "delay after the first failure")
 	f.Float64Var(&e.multiplier, "retry-multiplier", retry.Multiplier, "each further delay is this many times the one before")
 	f.DurationVar(&e.retryLimit, "retry-max-interval", retry.MaxInterval, "longest delay")
+	e.credentialFlags.define(f, fresh)
 	e.optionFlags.define(f, fresh)
 	f.IntVar(&e.attempts, "retry-attempts", retry.Attempts, "attempts in all, the first included")
 }

@@ -35,6 +35,9 @@ func (a *app) endpointSet() *cobra.Command {
 		if in.OptionsChange, err = e.optionFlags.change(f.Changed, a.value); err != nil {
 			return err
 		}
+		if in.CredentialsChange, err = e.credentialFlags.change(f.Changed, a.value); err != nil {
+			return err
+		}
 		if e.said("type") {
 			in.EventTypes = &e.types
 		}

@@ -113,7 +113,9 @@ func hint(p *httpapi.Problem) string {
 		return `"grapnel token add" makes one that has it; scopes cannot be added to a token`
 	case p.Status == 403:
 		return `make one with "grapnel token add --operator", or use the socket on the daemon's machine`
-	case slices.ContainsFunc(p.Errors, func(e httpapi.FieldError) bool { return strings.Contains(e.Message, "another origin") }):
+	case slices.ContainsFunc(p.Errors, func(e httpapi.FieldError) bool {
+		return strings.Contains(e.Message, "another origin") && strings.HasSuffix(e.Location, "headers")
+	}):
 		return "--header gives them, --header '' drops them"
 	case p.Status == 412:
 		return "look at it again, then change it"

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/grapnel-hooks/grapnel/cmd/internal/httpapi"
 	"github.com/grapnel-hooks/grapnel/deliver"
@@ -196,6 +197,9 @@ func (d *daemon) AddEndpoint(ctx context.Context, e httpapi.NewEndpoint) (out ht
 		Secrets: []deliver.Secret{{Secret: secret}}, Headers: e.Headers, Timeout: e.Timeout, Retry: e.Retry, Concurrency: e.Concurrency,
 		Options: e.Options,
 	}
+	if ep.Credentials, err = e.Credentials.Apply(nil, false, time.Now()); err != nil {
+		return out, answered(err)
+	}
 	if e.Disabled {
 		ep.DisabledReason = deliver.DisabledManual
 	}
@@ -239,6 +243,9 @@ func (d *daemon) checkEndpoint(ep *deliver.Endpoint) error {
 		return &httpapi.Invalid{Field: "url", Detail: detail}
 	}
 	ep.URL = canonical
+	if err := d.checkTokenURL(ep.Credentials); err != nil {
+		return err
+	}
 	for i, p := range ep.EventTypes {
 		if err := fanout.CheckPattern(p); err != nil {
 			return &httpapi.Invalid{Field: fmt.Sprintf("event_types[%d]", i), Detail: err.Error()}
@@ -281,9 +288,12 @@ func (d *daemon) ChangeEndpoint(ctx context.Context, org, id string, c httpapi.E
 	change := sqlite.EndpointChange{
 		URL: c.URL, Description: c.Description, Workspace: c.Workspace,
 		Timeout: c.Timeout, Retry: c.Retry, Concurrency: c.Concurrency,
-		Headers: c.Headers, Options: c.Options, Disabled: c.Disabled, Revision: c.Revision,
+		Headers: c.Headers, Credentials: c.Credentials, Options: c.Options, Disabled: c.Disabled, Revision: c.Revision,
 	}
 	next := e
+	if a := c.Credentials.Auth; a != nil {
+		next.Credentials = &deliver.Credentials{Auth: *a}
+	}
 	if c.Options != nil {
 		next.Options = e.Options.Clone()
 		c.Options(&next.Options)

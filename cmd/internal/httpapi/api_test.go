@@ -62,6 +62,20 @@ func world(t *testing.T) *httpapitest.Service {
 	return s
 }
 
+// authority is the PEM of an authority, as a JSON string.
+func authority(t *testing.T) string {
+	t.Helper()
+	text, err := os.ReadFile("../../../testdata/credentials/authority.pem")
+	if err != nil {
+		t.Fatal(err)
+	}
+	quoted, err := json.Marshal(string(text))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(quoted)
+}
+
 func operator(s httpapi.Service) http.Handler {
 	return httpapi.Operator(httpapi.Options{
 		Service: s, Log: slog.New(slog.DiscardHandler), Version: "test",
@@ -195,6 +209,12 @@ func TestAnswers(t *testing.T) {
 		{name: "endpoint-add-bad", method: "POST", path: "/orgs/acme/endpoints", body: `{"event_types":[],"timeout_ms":10,"concurrency":"8","retry":{"initial":"soon","tries":3,"attempts":null}}`},
 		{name: "endpoint-add-refused", method: "POST", path: "/orgs/acme/endpoints", body: `{"url":"http://hooks.example/b"}`},
 		{name: "endpoint-add-bad-secret", method: "POST", path: "/orgs/acme/endpoints", body: `{"url":"https://hooks.example/b","secret":"whsec_hunter2"}`},
+		{name: "endpoint-add-auth", method: "POST", path: "/orgs/acme/endpoints", body: `{"url":"https://hooks.example/b","auth":{"type":"oauth2","token_url":"https://LOGIN.example/token","client_id":"grapnel","client_secret":"not-to-be-shown","scopes":["a","b"],"audience":"hooks"},"tls":{"ca":` + authority(t) + `}}`},
+		{name: "endpoint-add-basic", method: "POST", path: "/orgs/acme/endpoints", body: `{"url":"https://hooks.example/b","auth":{"type":"basic","username":"grapnel","password":"not-to-be-shown"}}`},
+		{name: "endpoint-add-bad-auth", method: "POST", path: "/orgs/acme/endpoints", body: `{"url":"https://hooks.example/b","auth":{"type":"digest","user":"x","password":null},"tls":{"cert":"x"}}`},
+		{name: "endpoint-add-no-password", method: "POST", path: "/orgs/acme/endpoints", body: `{"url":"https://hooks.example/b","auth":{"type":"basic","username":"grapnel"}}`},
+		{name: "endpoint-add-no-key", method: "POST", path: "/orgs/acme/endpoints", body: `{"url":"https://hooks.example/b","tls":{"certificate":` + authority(t) + `}}`},
+		{name: "endpoint-change-no-auth", method: "PATCH", path: "/orgs/acme/endpoints/{ep}", body: `{"auth":{},"tls":{}}`},
 		{name: "endpoint-list", method: "GET", path: "/orgs/acme/endpoints"},
 		{name: "endpoint-show", method: "GET", path: "/orgs/acme/endpoints/{ep}"},
 		{name: "endpoint-show-missing", method: "GET", path: "/orgs/acme/endpoints/ep_x"},

@@ -77,7 +77,7 @@ func (a *api) addEndpoint(ctx context.Context, in *endpointCreate) (MadeEndpoint
 	b := in.Body
 	e := NewEndpoint{
 		Org: in.Org, URL: b.URL, Description: b.Description.Text, EventTypes: b.EventTypes,
-		Workspace: b.WorkspaceID.Text, Secret: b.Secret, Headers: headersOf(b.Headers), Disabled: b.Disabled,
+		Workspace: b.WorkspaceID.Text, Secret: b.Secret, Headers: headersOf(b.Headers), Credentials: b.CredentialsChange.change(), Disabled: b.Disabled,
 		Timeout: deliver.DefaultTimeout, Retry: deliver.DefaultPolicy, Concurrency: deliver.DefaultConcurrency,
 	}
 	if len(e.EventTypes) == 0 {
@@ -115,7 +115,7 @@ func (a *api) changeEndpoint(ctx context.Context, in *endpointUpdate) (*endpoint
 	b := in.Body
 	c := EndpointChange{
 		URL: b.URL, Description: b.Description.pointer(), Workspace: b.WorkspaceID.pointer(),
-		EventTypes: b.EventTypes, Concurrency: b.Concurrency, Secret: b.Secret, Disabled: b.Disabled,
+		EventTypes: b.EventTypes, Concurrency: b.Concurrency, Credentials: b.CredentialsChange.change(), Secret: b.Secret, Disabled: b.Disabled,
 	}
 	var err error
 	if c.Options, err = b.OptionsChange.apply(); err != nil {
@@ -184,7 +184,7 @@ func endpointBody(e deliver.Endpoint) EndpointBody {
 		Headers:     hiddenHeaders(e.Headers),
 		TimeoutMS:   int(e.Timeout / time.Millisecond),
 		Retry:       Retry{Initial: &initial, Multiplier: &e.Retry.Multiplier, MaxInterval: &longest, Attempts: &e.Retry.Attempts},
-		Concurrency: e.Concurrency, OptionsBody: optionsBody(e.Options), Disabled: !e.Enabled(), DisabledReason: e.DisabledReason,
+		Concurrency: e.Concurrency, CredentialsBody: credentialsBody(e.Credentials), OptionsBody: optionsBody(e.Options), Disabled: !e.Enabled(), DisabledReason: e.DisabledReason,
 		FailingSince: optional(e.FailingSince), CreatedAt: utc(e.CreatedAt), UpdatedAt: utc(e.UpdatedAt),
 		revision: e.Revision,
 	}

@@ -146,9 +146,10 @@ type NewEndpoint struct {
 	URL         string
 	Description string
 	EventTypes  []string
-	Workspace   string           // "": org-wide
-	Secret      string           // as the format wants it; "": make one
-	Headers     []deliver.Header // in any order, not checked
+	Workspace   string                    // "": org-wide
+	Secret      string                    // as the format wants it; "": make one
+	Headers     []deliver.Header          // in any order, not checked
+	Credentials deliver.CredentialsChange // of none; not checked
 	Timeout     time.Duration
 	Retry       deliver.Policy
 	Concurrency int
@@ -177,7 +178,8 @@ type EndpointChange struct {
 	Secret                      string                 // takes the place of all that sign now; "new": make one; "": leave them
 	Disabled                    *bool
 	Headers                     *[]deliver.Header // one without a value keeps the value that it has
-	Revision                    int64             // that it is meant for; 0: any. Else it is ErrRevision
+	Credentials                 deliver.CredentialsChange
+	Revision                    int64 // that it is meant for; 0: any. Else it is ErrRevision
 }
 
 // NewEvent is an event to be appended.

@@ -63,10 +63,11 @@ type EndpointBody struct {
 	Description string            `json:"description,omitempty" example:"Invoices to the ledger"`
 	EventTypes  []string          `json:"event_types" nullable:"false" example:"[\"invoice.*\"]"`
 	WorkspaceID *string           `json:"workspace_id" example:"berlin" doc:"null: org-wide"`
-	Headers     map[string]string `json:"headers" nullable:"false" example:"{\"Authorization\":\"[redacted]\"}" doc:"Of the endpoint's own; values are never shown"`
+	Headers     map[string]string `json:"headers" nullable:"false" example:"{\"X-Api-Key\":\"[redacted]\"}" doc:"Of the endpoint's own; values are never shown"`
 	TimeoutMS   int               `json:"timeout_ms" example:"10000"`
 	Retry       Retry             `json:"retry"`
 	Concurrency int               `json:"concurrency" example:"8"`
+	CredentialsBody
 	OptionsBody
 	Disabled       bool              `json:"disabled"`
 	DisabledReason string            `json:"disabled_reason,omitempty" doc:"manual, gone or failing"`
@@ -105,10 +106,11 @@ type EndpointCreate struct {
 	WorkspaceID Clearable         `json:"workspace_id,omitzero" example:"berlin" doc:"Only this workspace's events; without it, or null, org-wide"`
 	Description Clearable         `json:"description,omitzero" example:"Invoices to the ledger" doc:"For people"`
 	Secret      string            `json:"secret,omitempty" maxLength:"128" doc:"whsec_ and base64 of 24 to 64 bytes, or what another format signs with: 16 to 128 printable characters, or whsk_; made when left out"`
-	Headers     map[string]string `json:"headers,omitempty" nullable:"false" maxProperties:"20" example:"{\"Authorization\":\"Bearer of-the-receiver\"}" doc:"Sent with each request, up to 20; kept encrypted and never shown again"`
+	Headers     map[string]string `json:"headers,omitempty" nullable:"false" maxProperties:"20" example:"{\"X-Api-Key\":\"of-the-receiver\"}" doc:"Sent with each request, up to 20; kept encrypted and never shown again"`
 	TimeoutMS   *int              `json:"timeout_ms,omitempty" nullable:"false" minimum:"1000" maximum:"30000" example:"10000"`
 	Retry       *Retry            `json:"retry,omitempty"`
 	Concurrency *int              `json:"concurrency,omitempty" nullable:"false" minimum:"1" maximum:"256" example:"8"`
+	CredentialsChange
 	OptionsChange
 	Start    StartText `json:"start,omitempty" doc:"From where in the stream it gets events: now, which is the default; beginning; a sequence; or a time. What the stream no longer has is left out"`
 	Disabled bool      `json:"disabled,omitempty"`
@@ -125,6 +127,7 @@ type EndpointUpdate struct {
 	TimeoutMS   *int               `json:"timeout_ms,omitempty" nullable:"false" minimum:"1000" maximum:"30000" example:"5000"`
 	Retry       *Retry             `json:"retry,omitempty"`
 	Concurrency *int               `json:"concurrency,omitempty" nullable:"false" minimum:"1" maximum:"256"`
+	CredentialsChange
 	OptionsChange
 	Secret   string `json:"secret,omitempty" minLength:"3" maxLength:"128" doc:"Takes the place of all that sign now, at once, as a format that they do not fit needs it; new: one is made. Use rotate-secret otherwise"`
 	Disabled *bool  `json:"disabled,omitempty" nullable:"false" example:"false" doc:"false enables it, whatever had disabled it, and resumes its pending deliveries"`

@@ -188,11 +188,15 @@ func (s *Service) AddEndpoint(ctx context.Context, e httpapi.NewEndpoint) (out h
 		return out, err
 	}
 	at := s.tick()
+	granted, err := credentials(nil, e.Credentials, false, at)
+	if err != nil {
+		return out, err
+	}
 	row := int64(len(s.endpoints) + 1)
 	made := deliver.Endpoint{
 		Row: row, ID: "ep_" + numbered(at, row), Org: e.Org, URL: e.URL, Description: e.Description, EventTypes: e.EventTypes,
 		Workspace: e.Workspace, Secrets: []deliver.Secret{{Secret: secret, CreatedAt: at}}, Headers: own, Revision: 1, Timeout: e.Timeout, Retry: e.Retry,
-		Concurrency: e.Concurrency, Options: e.Options, CreatedAt: at, UpdatedAt: at,
+		Concurrency: e.Concurrency, Options: e.Options, Credentials: granted, CreatedAt: at, UpdatedAt: at,
 	}
 	if e.Disabled {
 		made.DisabledReason, made.DisabledAt = "manual", at
@@ -226,6 +230,15 @@ func checkOptions(o deliver.Options) error {
 		return &httpapi.Invalid{Field: bad.Field, Detail: bad.Detail}
 	}
 	return nil
+}
+
+func credentials(now *deliver.Credentials, c deliver.CredentialsChange, moved bool, at time.Time) (*deliver.Credentials, error) {
+	next, err := c.Apply(now, moved, at)
+	var bad *deliver.CredentialsError
+	if errors.As(err, &bad) {
+		return now, &httpapi.Invalid{Field: bad.Field, Detail: bad.Detail}
+	}
+	return next, err
 }
 
 func numbered(at time.Time, n int64) string {
@@ -280,7 +293,11 @@ func (s *Service) ChangeEndpoint(ctx context.Context, org, id string, c httpapi.
 	if c.Revision != 0 && c.Revision != e.Revision {
 		return e, httpapi.ErrRevision
 	}
-	if e.Headers, err = headers(e.Headers, c.Headers, c.URL != nil && !deliver.SameOrigin(e.URL, *c.URL)); err != nil {
+	moved := c.URL != nil && !deliver.SameOrigin(e.URL, *c.URL)
+	if e.Headers, err = headers(e.Headers, c.Headers, moved); err != nil {
+		return e, err
+	}
+	if e.Credentials, err = credentials(e.Credentials, c.Credentials, moved, e.UpdatedAt); err != nil {
 		return e, err
 	}
 	if c.Options != nil {
