@@ -3,9 +3,21 @@ package deliver
 // front is one of a lane's two queues, and how much of it is in memory.
 type front struct {
 	tickets ring
+	bulk    ring // of retries: those that a replay asked for; they go behind everything
 	behind  bool
 	mark    Place // when behind: nothing before it is missing from memory
 	refused Place // the earliest that was refused since the pager's pass began; zero: none
+}
+
+// len is how many tickets are in memory.
+func (f *front) len() int { return f.tickets.len() + f.bulk.len() }
+
+// queue is the ring that the ticket belongs to.
+func (f *front) queue(t *Ticket) *ring {
+	if t.Trigger == Replay && t.Spent == 0 && t.Due != 0 {
+		return &f.bulk
+	}
+	return &f.tickets
 }
 
 // refuse notes that the delivery at p is in the books only.

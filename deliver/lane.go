@@ -107,10 +107,12 @@ func (n *lane) empty() {
 
 // forget drops what a front has in memory.
 func (n *lane) forget(f *front) {
-	for f.tickets.len() > 0 {
-		t := f.tickets.pop()
-		n.l.unqueue(&t)
-		delete(n.held, t.Event)
+	for _, r := range []*ring{&f.tickets, &f.bulk} {
+		for r.len() > 0 {
+			t := r.pop()
+			n.l.unqueue(&t)
+			delete(n.held, t.Event)
+		}
 	}
 	*f = front{}
 }
@@ -146,7 +148,7 @@ func (n *lane) offer(ts []Ticket) {
 // fits reports whether the front may hold the ticket in memory, if it holds at
 // most so many.
 func (n *lane) fits(f *front, t *Ticket, most int) bool {
-	held := f.tickets.len()
+	held := f.len()
 	if held < laneFailing {
 		return t.Payload == nil || n.l.payload.Load() < n.l.o.MaxPayload
 	}
@@ -162,7 +164,7 @@ func (n *lane) room(f *front) int {
 	if n.target == nil {
 		most = 0
 	}
-	return max(most-f.tickets.len(), 0)
+	return max(most-f.len(), 0)
 }
 
 // low is how short a front that is behind must be to be paged in.
@@ -176,7 +178,7 @@ func (n *lane) low() int {
 func (n *lane) push(f *front, t Ticket) {
 	n.held[t.Event] = t.Attempts
 	n.l.queue(&t)
-	f.tickets.push(t)
+	f.queue(&t).push(t)
 }
 
 // release lets go of a delivery whose outcome is durable, and reports whether the
@@ -220,7 +222,7 @@ func (n *lane) startWorker() {
 	go n.work()
 }
 
-func (n *lane) length() int { return n.fresh.tickets.len() + n.retry.tickets.len() }
+func (n *lane) length() int { return n.fresh.len() + n.retry.len() }
 
 // job is one delivery on its way to its attempt.
 type job struct {
@@ -253,29 +255,50 @@ func (n *lane) take() (j job, ok bool) {
 
 // pick takes the ticket whose turn it is; false if none may go now.
 func (n *lane) pick() (Ticket, bool) {
+	idle := n.fresh.tickets.len() == 0 && n.retry.tickets.len() == 0
+	if n.recovering && idle && !n.fresh.behind && !n.retry.behind {
+		n.recovering = false
+	}
 	if n.recovering {
 		f := n.older()
 		if f == nil {
-			return Ticket{}, false
+			return n.popBulk()
 		}
-		return n.pop(f), true
+		return n.pop(f, &f.tickets), true
 	}
-	// Retries and fresh ones take turns, so that neither starves.
+	// Retries and fresh ones take turns, so that neither starves; what a replay
+	// asked for waits for both, but for one turn in so many.
+	n.turn++
+	if idle || n.turn%bulkEvery == 0 && n.retry.bulk.len() > 0 {
+		return n.popBulk()
+	}
 	f, other := &n.fresh, &n.retry
-	if n.turn++; n.turn%2 == 0 {
+	if n.turn%2 == 0 {
 		f, other = other, f
 	}
 	if f.tickets.len() == 0 {
 		f = other
 	}
-	return n.pop(f), true
+	return n.pop(f, &f.tickets), true
 }
 
-// pop takes the first ticket of a front that has one.
-func (n *lane) pop(f *front) Ticket {
-	t := f.tickets.pop()
+// bulkEvery: one in so many deliveries is one that a replay asked for, however
+// many others wait.
+const bulkEvery = 8
+
+// popBulk takes the first ticket that a replay asked for, if there is one.
+func (n *lane) popBulk() (Ticket, bool) {
+	if n.retry.bulk.len() == 0 {
+		return Ticket{}, false
+	}
+	return n.pop(&n.retry, &n.retry.bulk), true
+}
+
+// pop takes the first ticket of one of a front's rings that has one.
+func (n *lane) pop(f *front, r *ring) Ticket {
+	t := r.pop()
 	n.l.unqueue(&t)
-	length := f.tickets.len()
+	length := f.len()
 	if f.behind && (length == n.low()-1 || length == 0) {
 		n.l.wakePager()
 	}
@@ -331,7 +354,7 @@ func (n *lane) pressure(now time.Time) (long, moves bool) {
 
 // hungry reports whether the front should be paged in.
 func (n *lane) hungry(f *front) bool {
-	return n.target != nil && !n.unknown && !n.health.Releasing && f.behind && f.tickets.len() < n.low()
+	return n.target != nil && !n.unknown && !n.health.Releasing && f.behind && f.len() < n.low()
 }
 
 // pause keeps the lane still for a moment, the ticket put back in front.
@@ -348,7 +371,7 @@ func (n *lane) pause(t Ticket) {
 		f = &n.retry
 	}
 	n.l.queue(&t)
-	f.tickets.unpop(t)
+	f.queue(&t).unpop(t)
 	if until.After(n.until) {
 		n.until = until
 	}

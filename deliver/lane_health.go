@@ -98,7 +98,7 @@ func (n *lane) older() *front {
 		n.l.wakePager()
 		return nil
 	}
-	if !f.behind && !r.behind && n.length() == 1 {
+	if !f.behind && !r.behind && f.tickets.len()+r.tickets.len() == 1 {
 		n.recovering = false // with this one
 	}
 	if f.tickets.len() == 0 || r.tickets.len() > 0 && r.tickets.first().Event < f.tickets.first().Event {
