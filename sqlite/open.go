@@ -133,6 +133,7 @@ type Store struct {
 	standing standing
 	outbox   outbox
 
+	held     atomic.Int64 // ms; when the backup was made that nobody has released; 0: not held
 	ring     atomic.Pointer[seal.Keyring]
 	keyFile  string     // "": the keys were given
 	rotating sync.Mutex // held by the one rotation of the key that runs
@@ -269,6 +270,9 @@ func (s *Store) load() error {
 	}
 	if err := s.loadEventTypes(); err != nil {
 		return fmt.Errorf("load event types: %w", err)
+	}
+	if err := s.loadHold(); err != nil {
+		return fmt.Errorf("load hold: %w", err)
 	}
 	if err := s.loadTokens(); err != nil {
 		return fmt.Errorf("load tokens: %w", err)

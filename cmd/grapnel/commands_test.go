@@ -321,6 +321,7 @@ func TestCommands(t *testing.T) {
 			"audit --json --limit 1",
 			"audit nobody",
 		}},
+		{"resume", held(), []string{"resume --json", "resume", "resume --confirm", "resume"}},
 		{"keys", httpapitest.New(), []string{"keys list", "keys rotate", "keys rotate --json", "keys list", "keys list --json", "keys"}},
 		{"cursor", stuck(t), []string{
 			"cursor list",
@@ -530,4 +531,11 @@ func TestCompletion(t *testing.T) {
 	if status := run(t.Context(), []string{"completion", "bash"}, nil, &script, &script); status != 0 || !strings.Contains(script.String(), "grapnel") {
 		t.Errorf("completion bash: status %d", status)
 	}
+}
+
+// held is a service that holds still after a restore.
+func held() *httpapitest.Service {
+	s := httpapitest.New()
+	s.SetHold(httpapi.HoldStatus{Held: true, BackupMadeAt: httpapitest.Epoch, Unread: 1200, Pending: 3, Unknown: []string{"globex"}})
+	return s
 }

@@ -97,6 +97,8 @@ type daemon struct {
 	ready    atomic.Bool
 	draining atomic.Bool
 	released chan struct{} // closed when fan-out may begin
+	resumed  chan struct{} // closed when the books are not held
+	resume   func()
 	release  func()
 }
 
@@ -116,6 +118,8 @@ func openDaemon(ctx context.Context, o daemonOptions) (_ *daemon, err error) {
 		cfg: o, log: o.Log, names: stream.Names{Prefix: o.Prefix},
 		tests: newTests(), registry: prometheus.NewRegistry(), started: time.Now(), released: make(chan struct{}),
 	}
+	d.resumed = make(chan struct{})
+	d.resume = sync.OnceFunc(func() { close(d.resumed) })
 	d.release = sync.OnceFunc(func() { close(d.released) })
 	if !o.Held {
 		d.release()
@@ -134,6 +138,9 @@ func openDaemon(ctx context.Context, o daemonOptions) (_ *daemon, err error) {
 	})
 	if err != nil {
 		return nil, err
+	}
+	if _, held := d.store.Held(); !held {
+		d.resume()
 	}
 	if err := d.importConfigured(ctx); err != nil {
 		return nil, err
@@ -253,14 +260,17 @@ func (d *daemon) Run(ctx context.Context) error {
 			}
 		})
 	}
-	start("lanes", d.lanes.Run)
-	start("fan-out", d.fanOut)
+	if at, held := d.store.Held(); held {
+		d.log.Warn("the database comes from a backup: nothing is read and nothing is sent until 'grapnel resume --confirm'", "backup_made_at", at)
+	}
+	start("lanes", d.whenResumed(d.lanes.Run))
+	start("fan-out", d.whenResumed(d.fanOut))
 	start("streams", d.findStreams)
 	start("retention", d.retain)
-	start("replays", d.replayer.Run)
-	start("catch-up", d.catchUp)
+	start("replays", d.whenResumed(d.replayer.Run))
+	start("catch-up", d.whenResumed(d.catchUp))
 	start("tokens", d.noteTokens)
-	start("operational events", newRelay(d).Run)
+	start("operational events", d.whenResumed(newRelay(d).Run))
 	if d.server != nil {
 		start("broker", d.watchServer)
 	}
@@ -442,6 +452,9 @@ func (d *daemon) Health() httpapi.Health {
 		h.Ready = errors.New("starting")
 	case d.store.Full():
 		h.Ready = errors.New("store_full: the disk is full; nothing new is sent until there is room")
+	}
+	if at, held := d.store.Held(); held {
+		h.Degraded = append(h.Degraded, "held: the database is a backup of "+at.UTC().Format(time.RFC3339)+"; see grapnel resume")
 	}
 	if !d.broker.Connected() {
 		h.Degraded = append(h.Degraded, fmt.Sprintf("the broker cannot be used: %v", d.broker.Err()))

@@ -48,7 +48,7 @@ func TestSessions(t *testing.T) {
 	docs := documents(t)
 	_, section, _ := strings.Cut(docs["README.md"], "\n## Behind a platform\n")
 	section, _, _ = strings.Cut(section, "\n## ")
-	for name, page := range map[string]string{"README.md": section, "docs/platform.md": docs["docs/platform.md"]} {
+	for name, page := range map[string]string{"README.md": section, "docs/platform.md": docs["docs/platform.md"], "docs/backup.md": docs["docs/backup.md"]} {
 		t.Run(filepath.Base(name), func(t *testing.T) { runSession(t, bin, page) })
 	}
 }
@@ -134,6 +134,8 @@ var varied = []struct {
 	{regexp.MustCompile(`\b(ep|dlv|att|tok|evt|req)_[0-9A-Z]{26}\b`), "${1}_…"},
 	{regexp.MustCompile(`\bwhsec_[A-Za-z0-9+/]+=*`), "whsec_…"},
 	{regexp.MustCompile(`\b\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z`), "TIME"},
+	{regexp.MustCompile(`\b\d+ KiB\b`), "N KiB"},
+	{regexp.MustCompile(`\bin \d+(\.\d+)?(µs|ms|s)\b`), "in T"},
 	{regexp.MustCompile(`"duration_ms": ?[0-9.]+`), `"duration_ms":N`},
 }
 

@@ -122,3 +122,10 @@ CREATE TABLE replays(
 CREATE INDEX replays_org      ON replays(org, ulid);
 CREATE INDEX replays_open     ON replays(org, endpoint) WHERE state < 2;
 CREATE INDEX replays_finished ON replays(finished_at) WHERE state >= 2;
+
+-- One row in a database that came out of a backup: nothing is read and nothing
+-- is sent until somebody has looked at what that would repeat.
+CREATE TABLE hold(
+  id      INTEGER PRIMARY KEY CHECK(id = 1),
+  made_at INTEGER NOT NULL               -- ms; when the backup was made
+);

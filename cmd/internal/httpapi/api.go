@@ -64,6 +64,7 @@ func newHandler(o Options, socket bool) http.Handler {
 	a.insight()
 	a.filters()
 	a.secrets()
+	a.holds()
 	a.aliases()
 	a.describe()
 	a.docs(mux)

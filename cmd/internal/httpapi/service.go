@@ -54,6 +54,7 @@ type Service interface {
 	CursorMoves
 	Secrets
 	Filters
+	Holds
 
 	// Gated reports whether the org's plan lacks outgoing webhooks. It is quick
 	// and touches neither disk nor network.

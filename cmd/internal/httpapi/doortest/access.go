@@ -81,6 +81,8 @@ var accesses = map[string]access{
 
 	"GET /api/v1/keys":         {scope: admin, operator: true},
 	"POST /api/v1/keys/rotate": {scope: admin, operator: true, entries: 1},
+	"GET /api/v1/hold":         {scope: admin, operator: true},
+	"POST /api/v1/hold/resume": {scope: admin, operator: true},
 
 	"POST /api/v1/event-types":          {scope: admin, operator: true, entries: 1},
 	"GET /api/v1/event-types":           {scope: read},

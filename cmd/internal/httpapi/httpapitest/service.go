@@ -40,6 +40,7 @@ type Service struct {
 	deliveries []booked
 	tokens     map[string]held // by text
 	keys       int             // rotations of the key of the secrets
+	hold       httpapi.HoldStatus
 	answers    map[string]httpapi.Answered
 	entries    []httpapi.AuditEntry // of the audit, oldest first
 	types      eventTypes
