@@ -42,7 +42,7 @@ func (a *app) endpointAdd() *cobra.Command {
 	}
 	f := c.Flags()
 	e.define(f, true)
-	f.StringVar(&secret, "secret", "", "`whsec_…` of your own, @file or - for standard input; made when left out")
+	f.StringVar(&secret, "secret", "", "`whsec_…` of your own, or what its format signs with, @file or - for standard input; made when left out")
 	f.StringVar(&start, "start", "", "from where in the stream: now (default), beginning, a `sequence`, or a time")
 	f.BoolVar(&disabled, "disabled", false, "make it disabled")
 	c.RunE = func(c *cobra.Command, args []string) error {
@@ -76,6 +76,9 @@ func (a *app) endpointAdd() *cobra.Command {
 				a.printf("It begins with sequence %d of the stream\n", made.StartsAt)
 			}
 			a.printf("Its secret, shown only now: %s\n", a.ink().bold(made.Secret))
+			if made.PublicKey != "" {
+				a.printf("Its public key, for receivers: %s\n", a.ink().bold(made.PublicKey))
+			}
 		})
 	}
 	return c

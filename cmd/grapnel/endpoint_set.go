@@ -2,6 +2,8 @@ package main
 
 import (
 	"errors"
+	"fmt"
+	"strings"
 
 	"github.com/grapnel-hooks/grapnel/cmd/internal/httpapi"
 	"github.com/spf13/cobra"
@@ -10,18 +12,19 @@ import (
 
 func (a *app) endpointSet() *cobra.Command {
 	var (
-		e   endpointFlags
-		url string
+		e           endpointFlags
+		url, secret string
 	)
 	c := &cobra.Command{
 		Use:   "set ORG ENDPOINT",
 		Short: "Change an endpoint; what is not said stays",
 		Example: `  grapnel endpoint set acme ep_01M7YRRW6G0000000000000001 --type 'invoice.*' --type lead_won
-  grapnel endpoint set acme ep_01M7YRRW6G0000000000000001 --new-url https://hooks.example/v2 --timeout 5s`,
+  grapnel endpoint set acme ep_01M7YRRW6G0000000000000001 --new-url https://hooks.example/v2 --format tenantx --secret @secret.txt`,
 		Args: cobra.ExactArgs(2),
 	}
 	f := c.Flags()
 	e.define(f, false)
+	f.StringVar(&secret, "secret", "", "takes the place of all that sign now, at once: `text`, @file, - for standard input, or new to have one made; for a change of --format")
 	f.StringVar(&url, "new-url", "", "send to this `URL` from now on")
 	c.RunE = func(c *cobra.Command, args []string) error {
 		if !settings(f) {
@@ -37,6 +40,13 @@ func (a *app) endpointSet() *cobra.Command {
 		}
 		if in.CredentialsChange, err = e.credentialFlags.change(f.Changed, a.value); err != nil {
 			return err
+		}
+		if e.said("secret") {
+			text, err := a.value(secret)
+			if err != nil {
+				return fmt.Errorf("--secret: %w", err)
+			}
+			in.Secret = strings.TrimSpace(text)
 		}
 		if e.said("type") {
 			in.EventTypes = &e.types

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -14,6 +15,8 @@ import (
 	"sync"
 	"time"
 
+	"github.com/grapnel-hooks/grapnel/cmd/internal/config"
+	"github.com/grapnel-hooks/grapnel/deliver"
 	"github.com/grapnel-hooks/grapnel/deliver/sign"
 	"github.com/spf13/cobra"
 )
@@ -27,6 +30,7 @@ const (
 func (a *app) listenCommand() *cobra.Command {
 	var (
 		address, forward string
+		format, file     string
 		secrets          []string
 		status, fails    int
 	)
@@ -34,34 +38,39 @@ func (a *app) listenCommand() *cobra.Command {
 		Use:   "listen",
 		Short: "Receive webhooks here: verify, print, forward",
 		Long: `Receive webhooks on this machine, for people who build a receiver. Each request
-is verified (Standard Webhooks) and printed; when it is not authentic, the
-check that failed is named. With --forward-to it is passed on, and the answer
-given back. --status and --fail-first let you see what retries do.
+is verified (Standard Webhooks, or as the endpoint's --format says) and printed;
+when it is not authentic, the check that failed is named. With --forward-to it is
+passed on, and the answer given back. --status and --fail-first let you see what
+retries do.
 
 The daemon must allow such an endpoint:
   grapnel serve --allow-http --allow-network 127.0.0.0/8`,
-		Example: `  grapnel listen --secret whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw
-  grapnel listen --secret @secret.txt --forward-to http://localhost:3000/webhooks --fail-first 2`,
+		Example: `  grapnel listen --secret @secret.txt --forward-to http://localhost:3000/webhooks --fail-first 2
+  grapnel listen --format tenantx --secret @secret.txt`,
 		Args: cobra.NoArgs,
 	}
 	f := c.Flags()
 	f.StringVar(&address, "addr", "127.0.0.1:8481", "`address` to listen on")
-	f.StringArrayVar(&secrets, "secret", nil, "the endpoint's `whsec_…`, @file, or - for standard input (repeatable: while it is rotated)")
+	f.StringArrayVar(&secrets, "secret", nil, "the endpoint's `whsec_…`, or what its format signs with, or whpk_…; @file, or - for standard input (repeatable: while it is rotated)")
+	f.StringVar(&format, "format", deliver.FormatStandard, "the endpoint's wire format `name`")
+	f.StringVar(&file, "config", "", "the daemon's configuration `file`, for a format of its own")
 	f.StringVar(&forward, "forward-to", "", "pass requests on to this `URL`")
 	f.IntVar(&status, "status", http.StatusNoContent, "answer with this status")
 	f.IntVar(&fails, "fail-first", 0, "answer the first N requests with 503")
 	c.RunE = func(c *cobra.Command, _ []string) error {
 		r := &listener{app: a, ink: a.ink(), status: status, fails: fails, now: time.Now}
+		var err error
+		if r.format, err = listenFormat(format, file); err != nil {
+			return err
+		}
 		for _, s := range secrets {
 			text, err := a.value(s)
 			if err != nil {
 				return fmt.Errorf("--secret: %w", err)
 			}
-			secret, err := sign.ParseSecret(strings.TrimSpace(text))
-			if err != nil {
+			if err := r.trust(strings.TrimSpace(text)); err != nil {
 				return &usageError{fmt.Errorf("--secret: %w", err)}
 			}
-			r.secrets = append(r.secrets, secret)
 		}
 		if status < 200 || status > 599 {
 			return &usageError{fmt.Errorf("--status %d: want 200 to 599", status)}
@@ -86,8 +95,10 @@ The daemon must allow such an endpoint:
 type listener struct {
 	app     *app
 	ink     ink
+	format  deliver.Format // the zero one: Standard Webhooks
 	secrets []sign.Secret
-	forward *url.URL // nil: answer ourselves
+	keys    []sign.PublicKey // instead of secrets
+	forward *url.URL         // nil: answer ourselves
 	status  int
 	now     func() time.Time
 
@@ -104,7 +115,7 @@ func (r *listener) run(ctx context.Context, l net.Listener) error {
 		}
 	}
 	say("Listening on http://%s\n", l.Addr())
-	if len(r.secrets) == 0 {
+	if !r.checks() {
 		say("%s\n", r.ink.yellow("Without --secret, signatures are not checked."))
 	}
 	say("Stop with Ctrl-C.\n\n")
@@ -146,19 +157,64 @@ func (r *listener) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 	w.Write(answer) // the sender is gone if this fails
 }
 
+// listenFormat is the format of that name, built in or of the configuration file.
+func listenFormat(name, file string) (deliver.Format, error) {
+	var configured []deliver.Format
+	if file != "" {
+		var err error
+		if configured, err = config.Formats(file); err != nil {
+			return deliver.Format{}, fmt.Errorf("--config: %w", err)
+		}
+	}
+	formats, err := deliver.NewFormats(configured)
+	if err != nil {
+		return deliver.Format{}, fmt.Errorf("--config: %w", err)
+	}
+	f, ok := formats.Get(name)
+	if !ok {
+		return f, &usageError{fmt.Errorf("--format %q: want one of %s; --config has others", name, strings.Join(formats.Names(), ", "))}
+	}
+	return f, nil
+}
+
+// trust lets requests be signed with that secret, or by the owner of that public
+// key.
+func (r *listener) trust(text string) error {
+	if r.format.Scheme == sign.Ed25519 && strings.HasPrefix(text, "whpk_") {
+		key, err := sign.ParsePublicKey(text)
+		r.keys = append(r.keys, key)
+		return err
+	}
+	secret, err := r.format.Scheme.ParseSecret(text)
+	r.secrets = append(r.secrets, secret)
+	return err
+}
+
+// checks reports whether requests are verified.
+func (r *listener) checks() bool { return len(r.secrets)+len(r.keys) > 0 }
+
 // verify returns nil for a request that is authentic.
 func (r *listener) verify(req *http.Request, body []byte) error {
-	if len(r.secrets) == 0 {
+	if !r.checks() {
 		return nil
 	}
-	return sign.Verify(r.secrets, req.Header, body, r.now(), 0)
+	v := r.format.Verifier()
+	v.Secrets, v.Public = r.secrets, r.keys
+	return v.Verify(req.Header, body, r.now())
+}
+
+// nameOf is what the request says that tells it from others: the event's id, else
+// the delivery's, else the event's type.
+func (r *listener) nameOf(req *http.Request) string {
+	h := r.format.Headers
+	return cmp.Or(req.Header.Get(cmp.Or(h.EventID, sign.HeaderID)), req.Header.Get(h.DeliveryID), req.Header.Get(h.Type))
 }
 
 // verdict is what verify found, in words.
 func (r *listener) verdict(err error) string {
 	var failed *sign.Error
 	switch {
-	case len(r.secrets) == 0:
+	case !r.checks():
 		return r.ink.yellow("not checked")
 	case err == nil:
 		return r.ink.green("verified")
@@ -227,7 +283,7 @@ func (r *listener) print(req *http.Request, body []byte, verdict string, status 
 	}
 	r.app.printf("%s %s %s  %s%s%s  → %s%s\n",
 		r.ink.faint(r.now().Format("15:04:05")), req.Method, printable(req.URL.Path),
-		r.ink.bold(printable(req.Header.Get(sign.HeaderID))), attemptOf(req), "  "+verdict, code, note)
+		r.ink.bold(printable(r.nameOf(req))), attemptOf(req), "  "+verdict, code, note)
 	for line := range strings.Lines(printable(indented(body))) {
 		r.app.printf("  %s\n", strings.TrimRight(line, "\r\n"))
 	}
@@ -249,7 +305,7 @@ func (r *listener) printJSON(req *http.Request, body []byte, bad error, status i
 	for name, values := range req.Header {
 		line.Headers[strings.ToLower(name)] = strings.Join(values, ", ")
 	}
-	if len(r.secrets) > 0 {
+	if r.checks() {
 		ok := bad == nil
 		line.Verified = &ok
 	}

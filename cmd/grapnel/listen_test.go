@@ -3,12 +3,15 @@ package main
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"context"
 	"fmt"
 	"io"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -87,6 +90,60 @@ func TestListenSaysWhichCheckFailed(t *testing.T) {
 		}
 	}
 	golden(t, "listen.txt", out.String())
+}
+
+// A request in each format is verified by its rule, and by no other's.
+func TestListenFormats(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "grapnel.yaml")
+	const acme = "formats:\n  acme:\n    scheme: timestamped\n    headers: {signature: Acme-Signature}\n    body: data\n" +
+		"  keys:\n    scheme: ed25519\n    headers: {event_id: X-Id, timestamp: X-Time, signature: X-Signed}\n    body: data\n"
+	if err := os.WriteFile(file, []byte(acme), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	now := httpapitest.Epoch
+	for _, name := range []string{"standard", "cloudevents", "tenantx", "devsphere", "vexyl", "service", "acme", "keys"} {
+		f, err := listenFormat(name, file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		secret, other := f.Scheme.NewSecret(), f.Scheme.NewSecret()
+		for _, tc := range []struct {
+			name, body string
+			trusted    []string
+			want       int
+		}{
+			{"right", `{"n":1}`, []string{secret.Reveal()}, 204},
+			{"its public half", `{"n":1}`, []string{cmp.Or(secret.Public().String(), secret.Reveal())}, 204},
+			{"one of two", `{"n":1}`, []string{other.Reveal(), secret.Reveal()}, 204},
+			{"another secret", `{"n":1}`, []string{other.Reveal()}, 401},
+			{"another public key", `{"n":1}`, []string{cmp.Or(other.Public().String(), other.Reveal())}, 401},
+			{"body changed", `{"n":2}`, []string{secret.Reveal()}, 401},
+		} {
+			var out bytes.Buffer
+			l := testListener(t, &out, "")
+			l.format = f
+			for _, text := range tc.trusted {
+				if err := l.trust(text); err != nil {
+					t.Fatal(err)
+				}
+			}
+			r := httptest.NewRequest("POST", "/hooks", strings.NewReader(tc.body))
+			signature := string(f.Scheme.Append(nil, []sign.Secret{secret}, "evt_1", now, []byte(`{"n":1}`)))
+			for name, value := range map[string]string{f.Headers.EventID: "evt_1", f.Headers.Timestamp: fmt.Sprint(now.Unix()), f.Headers.Signature: signature} {
+				if name != "" {
+					r.Header.Set(name, value)
+				}
+			}
+			w := httptest.NewRecorder()
+			l.ServeHTTP(w, r)
+			if w.Code != tc.want {
+				t.Errorf("%s, %s: status %d, want %d\n%s", name, tc.name, w.Code, tc.want, out.String())
+			}
+		}
+	}
+	if _, err := listenFormat("acme", ""); err == nil || !strings.Contains(err.Error(), "standard, cloudevents") {
+		t.Errorf("a format that is not configured: %v", err)
+	}
 }
 
 func TestListenFailsFirst(t *testing.T) {
@@ -194,5 +251,5 @@ func TestListenOverTheNetwork(t *testing.T) {
 
 func TestListenUsage(t *testing.T) {
 	golden(t, "commands/listen-usage.txt", transcript(t, "unused",
-		"listen --secret whsec_no", "listen --status 100", "listen --forward-to here", "listen --secret @nonexistent"))
+		"listen --secret whsec_no", "listen --format tenantx --secret short", "listen --format xml", "listen --status 100", "listen --forward-to here", "listen --secret @nonexistent"))
 }

@@ -32,6 +32,9 @@ asked. Of older secrets that still sign, only the end is told.`,
 // about it beside.
 func (a *app) showSecret(s httpapi.SecretBody) error {
 	if !a.json {
+		if s.PublicKey != "" {
+			fmt.Fprintf(a.err, "Receivers verify with the public key %s.\n", s.PublicKey)
+		}
 		for _, p := range s.Previous {
 			fmt.Fprintf(a.err, "The secret of %s signs too until %s.\n", moment(p.CreatedAt), moment(p.ExpiresAt))
 		}
@@ -76,7 +79,7 @@ the new one signs, at once.`,
 		},
 	}
 	c.Flags().StringVar(&overlap, "overlap", "", "how long the older secrets sign, too: a `time` from 0s to 7d (default 24h)")
-	c.Flags().StringVar(&secret, "secret", "", "`whsec_…` of your own, @file or - for standard input; made when left out")
+	c.Flags().StringVar(&secret, "secret", "", "`whsec_…` of your own, or what the endpoint's format signs with, @file or - for standard input; made when left out")
 	return c
 }
 
