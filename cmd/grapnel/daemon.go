@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"maps"
 	"net/netip"
+	"net/url"
 	"os"
 	"runtime/debug"
 	"slices"
@@ -46,6 +47,8 @@ type daemonOptions struct {
 	AllowHTTP bool
 	Allow     []netip.Prefix
 	Ports     []uint16 // of endpoints' URLs, beside the usual ones
+	Proxy     *url.URL // by which receivers are reached; nil: none
+	NAT64     []netip.Prefix
 	Listening []string // where the process listens by itself; host:port
 	KeyFile   string   // of the secrets; "": in Data
 	Keys      []seal.Key
@@ -166,9 +169,14 @@ func openDaemon(ctx context.Context, o daemonOptions) (_ *daemon, err error) {
 		return nil, err
 	}
 	d.guard = deliver.NewGuard(deliver.GuardOptions{
-		Allow: o.Allow, AllowHTTP: o.AllowHTTP, Ports: o.Ports, Listening: d.listening(), Local: deliver.LocalAddrs,
+		Allow: o.Allow, AllowHTTP: o.AllowHTTP, Ports: o.Ports, NAT64: o.NAT64, Listening: d.listening(), Local: deliver.LocalAddrs,
 	})
+	if o.Proxy != nil {
+		o.Log.Warn("receivers are reached by an egress proxy, which resolves their names: it must refuse private addresses, since grapnel sees only what is named by address and port",
+			"proxy", o.Proxy.Host)
+	}
 	d.sender = deliver.NewSender(deliver.SenderOptions{
+		Proxy: o.Proxy,
 		Guard: d.guard, AllowHTTP: o.AllowHTTP, UserAgent: "grapnel/" + o.Version,
 	})
 	d.metrics = newMetrics(d)

@@ -20,6 +20,7 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
+	"net/url"
 	"os"
 	"strconv"
 	"strings"
@@ -55,11 +56,13 @@ type Serve struct {
 	TrustedProxies                     []netip.Prefix   // whose X-Forwarded-For is believed
 	AllowHTTP                          bool
 	AllowNetworks                      []netip.Prefix
-	AllowPorts                         []uint16   // of endpoints' URLs, beside 443, 8080 and 8443
-	SecretsKeyFile                     string     // "": secrets.key in Data
-	SecretsKeys                        []seal.Key // instead of a file; from the environment only
-	ParkAfter                          int64      // pending deliveries of one endpoint; 0: any number
-	LogFormat                          string     // auto, text or json
+	AllowPorts                         []uint16       // of endpoints' URLs, beside 443, 8080 and 8443
+	EgressProxy                        *url.URL       // by which receivers are reached; nil: none
+	NAT64                              []netip.Prefix // by which this network reaches IPv4 addresses
+	SecretsKeyFile                     string         // "": secrets.key in Data
+	SecretsKeys                        []seal.Key     // instead of a file; from the environment only
+	ParkAfter                          int64          // pending deliveries of one endpoint; 0: any number
+	LogFormat                          string         // auto, text or json
 	LogLevel                           slog.Level
 	Plans                              map[string][]string // plan → features; nil: every org has every feature
 	KeepFinished                       time.Duration       // delivered and cancelled deliveries; 0: the daemon's default
@@ -198,6 +201,23 @@ var settings = []setting{
 					return fmt.Errorf("%q: want a port from 1 to 65535", s)
 				}
 				c.AllowPorts = append(c.AllowPorts, uint16(n))
+			}
+			return nil
+		}},
+	{flag: "egress-proxy", usage: "`URL` of the proxy by which receivers are reached, http or https; user and password in the environment or the file only. It must filter where endpoints lead",
+		set: func(c *Serve, v []string) (err error) {
+			c.EgressProxy, err = deliver.CheckProxy(v[0])
+			return err
+		}},
+	{flag: "nat64-prefix", usage: "the `CIDR` by which this network reaches IPv4 addresses from IPv6 ones, such as 64:ff9b::/96: what is behind it is judged by its IPv4 address (repeatable)", many: true,
+		set: func(c *Serve, v []string) error {
+			if err := networks(func(c *Serve) *[]netip.Prefix { return &c.NAT64 })(c, v); err != nil {
+				return err
+			}
+			for _, p := range c.NAT64 {
+				if err := deliver.CheckNAT64(p); err != nil {
+					return fmt.Errorf("%q: %w", p, err)
+				}
 			}
 			return nil
 		}},
@@ -342,6 +362,9 @@ func (c *Serve) contradictions(said map[string]string) (errs []error) {
 				refuse(flag, "is for a NATS server elsewhere: say which with --nats-url")
 			}
 		}
+	}
+	if c.EgressProxy != nil && c.EgressProxy.User != nil && strings.HasPrefix(said["egress-proxy"], "--") {
+		refuse("egress-proxy", "holds a user and password, which everybody sees who lists processes: give it by GRAPNEL_EGRESS_PROXY or in the file")
 	}
 	switch {
 	case c.NATSTLSCert != "" && c.NATSTLSKey == "":

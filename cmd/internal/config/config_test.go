@@ -5,6 +5,7 @@ import (
 	"errors"
 	"log/slog"
 	"net/netip"
+	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
@@ -135,6 +136,12 @@ retention:
 			want: defaults(func(c *Serve) {
 				c.NATSURL, c.NATSCreds, c.NATSTLSCert, c.NATSTLSKey = "tls://nats.example:4222", pem, pem, pem
 			})},
+		{name: "an egress proxy, its password in the environment", env: map[string]string{"GRAPNEL_EGRESS_PROXY": "http://user:of-the-proxy@Proxy.example:3128/"},
+			args: []string{"--nat64-prefix", "64:ff9b::/96"},
+			want: defaults(func(c *Serve) {
+				c.EgressProxy = &url.URL{Scheme: "http", User: url.UserPassword("user", "of-the-proxy"), Host: "proxy.example:3128"}
+				c.NAT64 = nets("64:ff9b::/96")
+			})},
 		{name: "nothing but comments", file: "# nothing yet\n", want: defaults(func(c *Serve) { c.File = "grapnel.yaml" })},
 		{name: "one key", file: "allow_network: 10.0.0.0/8\n",
 			want: defaults(func(c *Serve) { c.AllowNetworks, c.File = nets("10.0.0.0/8"), "grapnel.yaml" })},
@@ -144,7 +151,7 @@ retention:
 			if err != nil {
 				t.Fatal(err)
 			}
-			if diff := cmp.Diff(c.want, got, cmpopts.EquateComparable(netip.Prefix{})); diff != "" {
+			if diff := cmp.Diff(c.want, got, cmpopts.EquateComparable(netip.Prefix{}, url.Userinfo{})); diff != "" {
 				t.Errorf("(-want +got):\n%s", diff)
 			}
 		})
@@ -184,6 +191,11 @@ func TestLoadRefuses(t *testing.T) {
 		{name: "unknown retention", file: "retention:\n  delivered: 3d\n", want: "retention: delivered in line 2: unknown key"},
 		{name: "short retention", file: "retention: {dead: 1s}\n", want: `dead in line 1: "1s": want at least 1h`},
 		{name: "network without bits", args: []string{"--allow-network", "10.0.0.1"}, want: `--allow-network: "10.0.0.1": want a network in CIDR form, such as 10.0.0.1/32`},
+		{name: "the egress proxy's password on the command line", args: []string{"--egress-proxy", "http://user:of-the-proxy@proxy.example:3128"},
+			want: "--egress-proxy: holds a user and password"},
+		{name: "an egress proxy with a path", file: "egress_proxy: http://proxy.example/x\n", want: "grapnel.yaml:1: egress_proxy: has more than a host and a port"},
+		{name: "an egress proxy by SOCKS", args: []string{"--egress-proxy", "socks5://proxy.example"}, want: "--egress-proxy: want http://… or https://…"},
+		{name: "no prefix of NAT64", args: []string{"--nat64-prefix", "64:ff9b::/95"}, want: "--nat64-prefix: \"64:ff9b::/95\": want an IPv6 prefix of 32,"},
 		{name: "sync too long", args: []string{"--nats-sync", "1h"}, want: "--nats-sync: \"1h\": want always, or 1ms to 10m"},
 		{name: "embedded and external", args: []string{"--nats-url", "nats://h:1"}, env: map[string]string{"GRAPNEL_NATS_LISTEN": "127.0.0.1:4222"},
 			want: "GRAPNEL_NATS_LISTEN: is for the embedded NATS server, and --nats-url uses another"},
