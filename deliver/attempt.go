@@ -30,9 +30,9 @@ func (l *Lanes) unqueue(t *Ticket) {
 
 // work sends the lane's deliveries, one after the other, until there are none
 // left for this worker. It holds a slot while it runs.
-func (n *lane) work() {
+func (n *lane) work(proven bool) {
 	l := n.l
-	defer l.slots.give(n.org)
+	defer l.slots.give(n.org, proven)
 	for {
 		j, ok := n.take()
 		if !ok {

@@ -207,19 +207,22 @@ func (n *lane) sends() bool {
 // kick starts workers while there is work, room in the window and a slot.
 func (n *lane) kick() {
 	for n.wants() {
-		if n.queued || !n.l.slots.take(n) {
+		proven := n.proven
+		if n.queued || !n.l.slots.take(n, proven) {
 			return // a slot that comes free starts the worker
 		}
-		n.startWorker()
+		n.startWorker(proven)
 		if n.ep.RateLimit > 0 {
 			return // this one kicks again when it has begun
 		}
 	}
 }
 
-func (n *lane) startWorker() {
+// startWorker starts a worker with a slot that was taken for a lane that is
+// proven, or not.
+func (n *lane) startWorker(proven bool) {
 	n.workers++
-	go n.work()
+	go n.work(proven)
 }
 
 func (n *lane) length() int { return n.fresh.len() + n.retry.len() }
@@ -245,7 +248,9 @@ func (n *lane) take() (j job, ok bool) {
 		}
 		if n.ep.RateLimit > 0 {
 			n.pace.begun(n.l.now(), n.ep.RateLimit)
-			n.kick()
+		}
+		if n.workers < n.window {
+			n.kick() // it may have grown
 		}
 		return job{t, n.target, n.health.Open()}, true
 	}
@@ -272,8 +277,10 @@ func (n *lane) pick() (Ticket, bool) {
 	if idle || n.turn%bulkEvery == 0 && n.retry.bulk.len() > 0 {
 		return n.popBulk()
 	}
+	// A probe is made with a fresh one: it has all its attempts left, and is not
+	// refused for a reason of its own that is known already.
 	f, other := &n.fresh, &n.retry
-	if n.turn%2 == 0 {
+	if n.turn%2 == 0 && !n.health.Open() {
 		f, other = other, f
 	}
 	if f.tickets.len() == 0 {

@@ -155,6 +155,7 @@ func (n *lane) wakeAt(at, now time.Time) {
 func (n *lane) probeNow() {
 	if n.health.Open() {
 		n.until = n.health.HeldUntil
+		n.kick()
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"iter"
 	"maps"
 	"slices"
 	"sync"
@@ -28,6 +29,11 @@ type books struct {
 	snapshot func()
 	backlogs func() // the same of Backlogs
 
+	// of and tried are indexes for tests with many rows; nil: none, and rows may
+	// be changed by hand.
+	of    map[int64][]int64 // events by endpoint
+	tried map[Key]Ticket
+
 	health   map[int64]Health
 	turns    []Turn
 	disabled map[int64]string
@@ -50,6 +56,9 @@ func (b *books) add(endpoint int64, events ...int64) []Ticket {
 		stored := t
 		stored.Payload = nil
 		b.rows[t.Key] = stored
+		if b.of != nil {
+			b.of[endpoint] = append(b.of[endpoint], e)
+		}
 		ts = append(ts, t)
 	}
 	return ts
@@ -91,21 +100,64 @@ func (b *books) flush() {
 		}
 		if r.Next.State != Pending {
 			delete(b.rows, r.Key)
+			delete(b.tried, r.Key)
 			b.done[r.Key] = r.Next
 			continue
 		}
-		b.rows[r.Key] = Ticket{
+		b.put(Ticket{
 			Key: r.Key, Due: millis(r.Next.Due), Attempts: r.Attempt.Number, Spent: r.Next.Spent, Trigger: Retry,
-		}
+		})
 	}
 	b.mu.Unlock()
 	b.booked(rs)
 }
 
-func (b *books) sorted() []Ticket {
-	return slices.SortedFunc(maps.Values(b.rows), func(x, y Ticket) int {
+func (b *books) sorted() []Ticket { return b.find(nil, func(Place) bool { return true }) }
+
+// find lists what is at some places, of some endpoints (nil: all); b.mu is held.
+func (b *books) find(endpoints []int64, at func(Place) bool) []Ticket {
+	of := map[int64]bool{}
+	for _, e := range endpoints {
+		of[e] = true
+	}
+	var ts []Ticket
+	for t := range b.all(endpoints) {
+		if at(t.Place()) && (endpoints == nil || of[t.Endpoint]) {
+			ts = append(ts, t)
+		}
+	}
+	sortTickets(ts)
+	return ts
+}
+
+func sortTickets(ts []Ticket) {
+	slices.SortFunc(ts, func(x, y Ticket) int {
 		return cmp.Or(cmp.Compare(x.Due, y.Due), cmp.Compare(x.Event, y.Event), cmp.Compare(x.Endpoint, y.Endpoint))
 	})
+}
+
+// all yields at least the rows of the endpoints.
+func (b *books) all(endpoints []int64) iter.Seq[Ticket] {
+	if b.of == nil || endpoints == nil {
+		return maps.Values(b.rows)
+	}
+	return func(yield func(Ticket) bool) {
+		for _, endpoint := range endpoints {
+			for _, event := range b.of[endpoint] {
+				if t, ok := b.rows[Key{Event: event, Endpoint: endpoint}]; ok && !yield(t) {
+					return
+				}
+			}
+		}
+	}
+}
+
+// retries yields at least the rows that were attempted.
+func (b *books) retries() iter.Seq[Ticket] {
+	if b.of == nil {
+		return maps.Values(b.rows)
+	}
+	return maps.Values(b.tried)
 }
 
 // pending lists all, by place.
@@ -116,13 +168,21 @@ func (b *books) pending() []Ticket {
 }
 
 func (b *books) Pending(_ context.Context, from, to Place, endpoints []int64, limit int) ([]Ticket, error) {
+	b.mu.Lock()
+	at := func(p Place) bool { return !p.Less(from) && !to.Less(p) }
 	var ts []Ticket
-	for _, t := range b.pending() {
-		in := !t.Place().Less(from) && !to.Less(t.Place()) && (endpoints == nil || slices.Contains(endpoints, t.Endpoint))
-		if in && len(ts) < limit {
-			ts = append(ts, t)
+	if endpoints == nil && from.Due > 0 {
+		for t := range b.retries() {
+			if at(t.Place()) {
+				ts = append(ts, t)
+			}
 		}
+		sortTickets(ts)
+	} else {
+		ts = b.find(endpoints, at)
 	}
+	b.mu.Unlock()
+	ts = ts[:min(len(ts), limit)]
 	if b.snapshot != nil {
 		b.snapshot()
 	}
@@ -133,10 +193,7 @@ func (b *books) Backlogs(_ context.Context, endpoints []int64) ([]Backlog, error
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	found := map[int64]*Backlog{}
-	for _, t := range b.sorted() {
-		if endpoints != nil && !slices.Contains(endpoints, t.Endpoint) {
-			continue
-		}
+	for _, t := range b.find(endpoints, func(Place) bool { return true }) {
 		l := found[t.Endpoint]
 		if l == nil {
 			l = &Backlog{Endpoint: t.Endpoint}
@@ -164,13 +221,19 @@ func (b *books) Backlogs(_ context.Context, endpoints []int64) ([]Backlog, error
 func (b *books) Release(_ context.Context, endpoints []int64, due int64) error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	for k, t := range b.rows {
-		if t.Due != 0 && slices.Contains(endpoints, k.Endpoint) {
-			t.Due = due
-			b.rows[k] = t
-		}
+	for _, t := range b.find(endpoints, func(p Place) bool { return p.Due > 0 && p.Due < HeldBack }) {
+		t.Due = due
+		b.put(t)
 	}
 	return nil
+}
+
+// put stores a row that was attempted; b.mu is held.
+func (b *books) put(t Ticket) {
+	b.rows[t.Key] = t
+	if b.of != nil {
+		b.tried[t.Key] = t
+	}
 }
 
 func (b *books) NoteHealth(_ context.Context, notes []HealthNote) error {
@@ -197,15 +260,15 @@ func (b *books) keep(endpoint int64, h Health) {
 	}
 }
 
-func (b *books) NextDue(_ context.Context, after int64) (int64, error) {
+func (b *books) NextDue(_ context.Context, after int64) (next int64, err error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	for _, t := range b.sorted() {
-		if t.Due > after {
-			return t.Due, nil
+	for t := range b.retries() {
+		if t.Due > after && (next == 0 || t.Due < next) {
+			next = t.Due
 		}
 	}
-	return 0, nil
+	return next, nil
 }
 
 // source knows every payload, unless a test takes some away.
@@ -249,8 +312,11 @@ type rig struct {
 
 func ok(context.Context, Key, int) Outcome { return Outcome{Class: OK, Status: 204} }
 
-func newRig(t *testing.T, maxInFlight int) *rig {
-	r := &rig{t: t, books: newBooks(), src: &source{lost: map[int64]bool{}}, ended: make(chan error, 1), answer: ok}
+func newRig(t *testing.T, maxInFlight int) *rig { return newRigOn(t, newBooks(), maxInFlight) }
+
+// newRigOn is what starts after a crash: new lanes on the same books.
+func newRigOn(t *testing.T, b *books, maxInFlight int) *rig {
+	r := &rig{t: t, books: b, src: &source{lost: map[int64]bool{}}, ended: make(chan error, 1), answer: ok}
 	r.lanes = NewLanes(LanesOptions{
 		Books: r.books, Source: r.src, MaxInFlight: maxInFlight, MaxPerOrg: maxInFlight, Rand: func() float64 { return 0.5 },
 		Send: func(ctx context.Context, _ *Target, _ *Payload, k Key, attempt int, _ time.Time) Outcome {

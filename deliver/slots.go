@@ -19,10 +19,11 @@ const (
 // when they are short: the organizations take turns, and within each its lanes.
 // No organization has more than its share.
 //
-// A quarter is kept for lanes whose last attempt succeeded, so that thousands
-// of endpoints that hang cannot keep a healthy one waiting.
+// A quarter, of all and of each share, is kept for lanes whose last attempt
+// succeeded, so that thousands of endpoints that hang cannot keep a healthy one
+// waiting.
 type slots struct {
-	waits  atomic.Bool // a lane waits whose organization has not its share
+	waits  atomic.Bool // a lane waits that its organization's share has room for
 	scarce atomic.Bool // none is free but for the reserve
 
 	mu      sync.Mutex
@@ -40,31 +41,33 @@ type slots struct {
 }
 
 // share is what one organization has of the slots. Its fields are guarded by
-// slots.mu.
+// slots.mu, but for full.
 type share struct {
 	org    string
-	lanes  int // that have it
+	lanes  int // that have a part in it
 	used   int
+	others int // of them, for lanes that were not proven
+	turn   bool
 	proven line
 	other  line
-	full   atomic.Bool // it has its share, and lanes of its own wait for more
+	full   atomic.Bool // it is used up, and lanes wait for more
 }
 
 // line is the lanes of one organization that wait for a slot.
 type line struct {
 	lanes  []*lane
-	listed bool // its organization is in turns
+	listed bool // the organization takes turns for them
 }
 
 func (s *slots) init(n, perOrg int) {
-	s.all, s.free, s.reserve, s.pace, s.most = n, n, min(n/4, 1024), paceBurst, perOrg
+	s.all, s.free, s.reserve, s.pace, s.most = n, n, min(n/4, 1024), paceBurst, min(perOrg, n)
 	s.idle = make(chan struct{})
 	s.shares = make(map[string]*share)
 	s.proven.line = func(o *share) *line { return &o.proven }
 	s.other.line = func(o *share) *line { return &o.other }
 }
 
-// share gives a lane of the organization the share that it has a part in.
+// share gives a lane a part in its organization's share.
 func (s *slots) share(org string) *share {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -79,42 +82,65 @@ func (s *slots) share(org string) *share {
 
 // unshare forgets a lane.
 func (s *slots) unshare(o *share) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
 	if o == nil {
 		return
 	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	if o.lanes--; o.lanes == 0 {
 		delete(s.shares, o.org)
 	}
 }
 
-// open says whether a lane of the organization may have a slot now. Called with
-// mu held, as are use and checkIdle.
-func (s *slots) open(o *share, proven bool) bool {
-	return o.used < s.most && s.opens(proven)
-}
-
-func (s *slots) opens(proven bool) bool {
+// open says whether a lane may have a slot now, its organization's share apart.
+// Called with mu held, as are those up to take.
+func (s *slots) open(proven bool) bool {
 	if proven {
 		return !s.closed && s.free > 0
 	}
 	return !s.closed && s.free > s.reserve && s.pace > 0
 }
 
+// may says whether the organization's share has room for one more.
+func (s *slots) may(o *share, proven bool) bool {
+	return o.used < s.most && (proven || o.others < s.most-s.most/4)
+}
+
 // use takes a free slot.
 func (s *slots) use(o *share, proven bool) {
 	o.used++
+	o.turn = !o.turn
 	s.free--
 	s.scarce.Store(s.free <= s.reserve)
-	if proven {
+	if !proven {
+		o.others++
+		s.pace--
+		if !s.pacing {
+			s.pacing = true
+			time.AfterFunc(pacePeriod, s.nextPeriod)
+		}
+	}
+	s.list(o)
+}
+
+// list lets the organization take turns for those of its lanes that its share
+// has room for. For the last of its slots, those that are proven and the others
+// alternate.
+func (s *slots) list(o *share) {
+	waiting := len(o.proven.lanes)+len(o.other.lanes) > 0
+	if !waiting && !o.proven.listed && !o.other.listed {
+		o.full.Store(false)
 		return
 	}
-	s.pace--
-	if !s.pacing {
-		s.pacing = true
-		time.AfterFunc(pacePeriod, s.nextPeriod)
+	proven := len(o.proven.lanes) > 0 && s.may(o, true)
+	other := len(o.other.lanes) > 0 && s.may(o, false)
+	if proven && other && o.used == s.most-1 {
+		proven, other = o.turn, !o.turn
 	}
+	s.proven.list(o, proven)
+	s.other.list(o, other)
+	o.full.Store(waiting && o.used >= s.most)
+	s.waits.Store(len(s.proven.orgs)+len(s.other.orgs) > 0)
 }
 
 func (s *slots) nextPeriod() {
@@ -126,38 +152,24 @@ func (s *slots) nextPeriod() {
 
 // take gets a slot for the lane, or queues the lane for one. Called with the
 // lane locked.
-func (s *slots) take(n *lane) bool {
+func (s *slots) take(n *lane, proven bool) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	w := &s.other
-	if n.proven {
+	if proven {
 		w = &s.proven
 	}
-	if len(w.orgs) == 0 && s.open(n.org, n.proven) {
-		s.use(n.org, n.proven)
-		s.unlist(n.org)
+	if len(w.orgs) == 0 && s.open(proven) && s.may(n.org, proven) && len(w.line(n.org).lanes) == 0 {
+		s.use(n.org, proven)
 		return true
 	}
 	if !s.closed {
 		n.queued = true
-		w.push(n.org, n)
+		l := w.line(n.org)
+		l.lanes = append(l.lanes, n)
 		s.list(n.org)
 	}
 	return false
-}
-
-// list lets the organization take turns again for what its lanes wait for, unless
-// it has its share. Called with mu held.
-func (s *slots) list(o *share) {
-	may := o.used < s.most
-	for _, w := range []*turns{&s.proven, &s.other} {
-		if l := w.line(o); may && !l.listed && len(l.lanes) > 0 {
-			l.listed = true
-			w.orgs = append(w.orgs, o)
-		}
-	}
-	o.full.Store(!may && len(o.proven.lanes)+len(o.other.lanes) > 0)
-	s.waits.Store(len(s.proven.orgs)+len(s.other.orgs) > 0)
 }
 
 // contended reports whether somebody waits because there are too few slots, for
@@ -167,8 +179,8 @@ func (s *slots) contended(o *share) bool {
 }
 
 // give returns a slot and passes free ones on. Called with no lane locked.
-func (s *slots) give(o *share) {
-	s.put(o)
+func (s *slots) give(o *share, proven bool) {
+	s.put(o, proven)
 	s.grant()
 }
 
@@ -176,7 +188,7 @@ func (s *slots) give(o *share) {
 // locked.
 func (s *slots) grant() {
 	for {
-		n := s.next()
+		n, proven := s.next()
 		if n == nil {
 			return
 		}
@@ -184,30 +196,34 @@ func (s *slots) grant() {
 		n.queued = false
 		started := n.wants()
 		if started {
-			n.startWorker()
+			n.startWorker(proven)
 			if n.ep.RateLimit == 0 {
 				n.kick() // and queue for another, if the window allows
 			}
 		}
 		n.mu.Unlock()
 		if !started {
-			s.put(n.org) // it had no use for it
+			s.put(n.org, proven) // it had no use for it
 		}
 	}
 }
 
-func (s *slots) put(o *share) {
+func (s *slots) put(o *share, proven bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	o.used--
+	if !proven {
+		o.others--
+	}
 	s.free++
 	s.scarce.Store(s.free <= s.reserve)
-	if !s.closed && len(o.proven.lanes)+len(o.other.lanes) > 0 {
+	if !s.closed {
 		s.list(o)
 	}
 	s.checkIdle()
 }
 
+// checkIdle is called with mu held.
 func (s *slots) checkIdle() {
 	if s.closed && s.free == s.all {
 		close(s.idle)
@@ -215,36 +231,21 @@ func (s *slots) checkIdle() {
 }
 
 // next takes a slot for the lane whose turn it is.
-func (s *slots) next() *lane {
+func (s *slots) next() (n *lane, proven bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for i, w := range []*turns{&s.proven, &s.other} {
-		proven := i == 0
-		if len(w.orgs) == 0 || !s.opens(proven) {
-			continue
+	for _, proven := range []bool{true, false} {
+		w := &s.other
+		if proven {
+			w = &s.proven
 		}
-		o := w.orgs[0]
-		n := w.pop()
-		s.use(o, proven)
-		s.unlist(o)
-		s.list(o)
-		return n
-	}
-	return nil
-}
-
-// unlist sets an organization that has its share aside, with all that its lanes
-// wait for. Called with mu held.
-func (s *slots) unlist(o *share) {
-	if o.used < s.most {
-		return
-	}
-	for _, w := range []*turns{&s.proven, &s.other} {
-		if l := w.line(o); l.listed {
-			l.listed = false
-			w.orgs = slices.DeleteFunc(w.orgs, func(p *share) bool { return p == o })
+		if len(w.orgs) > 0 && s.open(proven) {
+			o, n := w.pop()
+			s.use(o, proven)
+			return n, proven
 		}
 	}
+	return nil, false
 }
 
 // close gives out no more slots, and waits until all have come back.
@@ -260,31 +261,34 @@ func (s *slots) close() {
 	<-s.idle
 }
 
-// turns is a round-robin of organizations, each with a round-robin of lanes. An
-// organization is listed at most once, and only while lanes of it wait and it
-// has not its share.
+// turns is a round-robin of organizations, each with a round-robin of lanes.
 type turns struct {
 	orgs []*share
 	line func(*share) *line
 }
 
-func (t *turns) push(o *share, n *lane) {
+// list adds the organization, or takes it out.
+func (t *turns) list(o *share, in bool) {
 	l := t.line(o)
-	l.lanes = append(l.lanes, n)
+	if l.listed == in {
+		return
+	}
+	if l.listed = in; in {
+		t.orgs = append(t.orgs, o)
+		return
+	}
+	t.orgs = slices.DeleteFunc(t.orgs, func(p *share) bool { return p == o })
 }
 
-// pop takes the next lane of the organization whose turn it is, and puts the
-// organization at the end.
-func (t *turns) pop() *lane {
+// pop takes the next lane of the organization whose turn it is, which goes to the
+// end.
+func (t *turns) pop() (*share, *lane) {
 	o := t.orgs[0]
+	t.orgs = append(t.orgs[1:], o)
 	l := t.line(o)
 	n := l.lanes[0]
-	l.lanes = l.lanes[1:]
-	t.orgs = t.orgs[1:]
-	if len(l.lanes) == 0 {
-		l.lanes, l.listed = nil, false
-	} else {
-		t.orgs = append(t.orgs, o)
+	if l.lanes = l.lanes[1:]; len(l.lanes) == 0 {
+		l.lanes = nil
 	}
-	return n
+	return o, n
 }

@@ -3,7 +3,7 @@ package sqlite
 import (
 	"context"
 	"fmt"
-	"time"
+	"math"
 
 	"github.com/grapnel-hooks/grapnel/deliver"
 )
@@ -177,16 +177,13 @@ func (t *txn) disableRow(row int64, reason string, silent bool) error {
 const (
 	releaseRows = 512 // of one transaction: some milliseconds
 	releasePage = 4096
-	// releaseSpan is how far away what is released can be due: farther than any
-	// backoff or Retry-After goes.
-	releaseSpan = 30 * 24 * time.Hour
 )
 
 // Release implements [deliver.Books]. One reading of the pending retries finds
-// what all the endpoints hold. What is due later than any backoff ends is kept
-// back for another reason, and stays.
+// what all the endpoints hold. What waits in a line behind others
+// ([deliver.HeldBack]) stays there.
 func (s *Store) Release(ctx context.Context, endpoints []int64, due int64) error {
-	from, to := deliver.Place{Due: 1}, deliver.Place{Due: due + releaseSpan.Milliseconds()}
+	from, to := deliver.Place{Due: 1}, deliver.Place{Due: deliver.HeldBack - 1, Event: math.MaxInt64}
 	for {
 		page, err := s.Pending(ctx, from, to, endpoints, releasePage)
 		if err != nil {

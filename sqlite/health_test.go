@@ -139,7 +139,7 @@ func TestRelease(t *testing.T) {
 			r := c.outcome(deliver.Key{Event: ev[i].Event, Endpoint: row}, 1, deliver.Pending)
 			r.Next.Due = now.Add(time.Duration(len(ev)-i) * time.Second)
 			if i == 1 && j == 0 {
-				r.Next.Due = now.Add(1000 * 24 * time.Hour) // kept back
+				r.Next.Due = time.UnixMilli(deliver.HeldBack)
 			}
 			if i == 2 {
 				r = c.outcome(r.Key, 1, deliver.Delivered)

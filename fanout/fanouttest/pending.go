@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"slices"
-	"time"
 
 	"github.com/grapnel-hooks/grapnel/deliver"
 )
@@ -88,17 +87,13 @@ func (b *Books) Release(ctx context.Context, endpoints []int64, due int64) error
 	defer b.end()
 	for _, e := range b.disk.events {
 		for _, d := range e.deliveries {
-			if d.state == deliver.Pending && d.Due > 0 && d.Due <= due+releaseSpan.Milliseconds() && slices.Contains(endpoints, d.Endpoint) {
+			if d.state == deliver.Pending && d.Due > 0 && d.Due < deliver.HeldBack && slices.Contains(endpoints, d.Endpoint) {
 				d.Due = due
 			}
 		}
 	}
 	return nil
 }
-
-// releaseSpan is as in production: what is due later is kept back for another
-// reason than a backoff.
-const releaseSpan = 30 * 24 * time.Hour
 
 // pending lists the pending deliveries of the endpoints (nil: all), ascending.
 func (b *Books) pending(endpoints []int64) []deliver.Ticket {
