@@ -151,7 +151,7 @@ func (t *txn) announceDead(r *deliver.Record) error {
 		return nil
 	}
 	ev, err := t.eventOf(r)
-	if err != nil || ev.ID == (stream.ID{}) || stream.Operational(ev.Type) {
+	if err != nil || ev.Type == "" || stream.Operational(ev.Type) {
 		return err
 	}
 	dead := deadDelivery{
