@@ -83,7 +83,7 @@ func (s Scheme) NewSecret() Secret {
 
 // Errors of [Scheme.ParseSecret]. They never hold the text.
 var (
-	errText    = fmt.Errorf("signing secret: want %d to %d printable ASCII characters that do not begin with %s", MinText, MaxText, privatePrefix)
+	errText    = fmt.Errorf("signing secret: want %d to %d printable ASCII characters that do not begin with %s or %s", MinText, MaxText, privatePrefix, publicPrefix)
 	errPrivate = errors.New("signing secret: want whsk_ and the padded standard base64 of 64 bytes, an Ed25519 seed and its public key")
 )
 

@@ -110,7 +110,7 @@ func AnySecret(text string) (Secret, error) {
 		}
 		return Secret{}, errPrivate
 	}
-	if len(text) < MinText || len(text) > MaxText || strings.Trim(text, " ") != text {
+	if len(text) < MinText || len(text) > MaxText || strings.Trim(text, " ") != text || strings.HasPrefix(text, publicPrefix) {
 		return Secret{}, errText
 	}
 	for _, c := range []byte(text) {
