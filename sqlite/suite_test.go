@@ -35,6 +35,10 @@ func (s suiteStore) AddEndpointFrom(ctx context.Context, e deliver.Endpoint, aft
 	return s.Store.AddEndpoint(ctx, e, Start{After: &after})
 }
 
+func (s suiteStore) SetFilter(ctx context.Context, org, id, filter string) (deliver.Endpoint, error) {
+	return s.Store.SetEndpoint(ctx, org, id, EndpointChange{Options: func(o *deliver.Options) { o.Filter = filter }})
+}
+
 func (s suiteStore) SetParkAfter(n int64) { s.o.ParkAfter = n }
 
 func (s suiteStore) Audit(ctx context.Context, org string, f func(fanout.Audited) error) error {

@@ -51,6 +51,7 @@ type Broken struct {
 	OpenEarly      bool // a catch-up ends while something is left to read
 	OpenLate       bool // its subscription opens one sequence too late
 	PlaceFirst     bool // its place moves even if its rows are not written
+	ForgetFilters  bool // what is read again is read without filters
 	ForgetLines    bool // Lines knows of none
 	ForgetHealth   bool // endpoints seem well after each start
 }

@@ -55,6 +55,9 @@ func (b *Books) Subscriptions(ctx context.Context, org string) (*fanout.Set, err
 	var spans []fanout.Span
 	for _, s := range o.spans {
 		if !s.Ended || o.at().compare(place{s.UntilIncarnation, s.Until}) < 0 {
+			if b.Broken.ForgetFilters && o.at().compare(place{o.far.Incarnation, o.far.Seq}) < 0 {
+				s = unfiltered(s)
+			}
 			spans = append(spans, s)
 		}
 	}

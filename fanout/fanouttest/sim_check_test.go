@@ -98,6 +98,7 @@ func (s *sim) audit() {
 			}
 		}
 		s.check(org, ledger)
+		s.filtered(org)
 	}
 	for _, e := range s.disk.events {
 		for _, d := range e.deliveries {

@@ -84,6 +84,7 @@ func TestSimulationCatchesMutants(t *testing.T) {
 		"what is skipped is not recorded":           {broken: Broken{SkipInSilence: true}},
 		"how far it was read is forgotten":          {broken: Broken{ForgetFurthest: true}},
 		"payloads are not kept":                     {broken: Broken{ForgetPayloads: true}},
+		"what is read again is not filtered":        {broken: Broken{ForgetFilters: true}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

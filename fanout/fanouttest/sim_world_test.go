@@ -192,6 +192,7 @@ func (s *sim) script() []func() {
 		{1, []func(){s.pause, s.pauseSoon, s.pauseSoon, s.resume, s.resume, s.resume, s.resume}},
 		{2, []func(){s.move}},
 		{1, []func(){s.recreate}},
+		{2, []func(){s.refilter}},
 		{1, []func(){s.rollback}},
 	}
 	var all []func()
@@ -231,6 +232,7 @@ func (s *sim) newEndpoint(b *Books, org string) {
 		EventTypes:  types[s.dice.IntN(len(types))],
 		Workspace:   workspaces[s.dice.IntN(len(workspaces))],
 		Concurrency: 1 + s.dice.IntN(4),
+		Options:     deliver.Options{Filter: s.someFilter()},
 	})
 	s.refused(err)
 }
@@ -258,7 +260,7 @@ func (s *sim) append() {
 			s.keys++
 			h["Nats-Msg-Id"] = []string{fmt.Sprint(s.keys)}
 		}
-		data := `{"n":1}`
+		data := s.someData()
 		if s.dice.IntN(20) == 0 {
 			data = `{`
 		}

@@ -36,6 +36,8 @@ type Store interface {
 	// commit makes it catch up from there, in this life of the books; 0: any number.
 	SetParkAfter(n int64)
 	FindEndpointByRow(ctx context.Context, row int64) (deliver.Endpoint, error)
+	// SetFilter changes the endpoint's content filter; "": none.
+	SetFilter(ctx context.Context, org, id, filter string) (deliver.Endpoint, error)
 	DisableEndpoint(ctx context.Context, org, id, reason string) (deliver.Endpoint, error)
 	EnableEndpoint(ctx context.Context, org, id string) (deliver.Endpoint, error)
 	// RemoveEndpoint returns once what was pending is cancelled.
@@ -65,7 +67,7 @@ type Opener func(t *testing.T) (s Store, reopen func() Store)
 // [fanout.SourceBooks], [deliver.Books] and [fanout.Audited]. After each test
 // [fanout.Check] holds the books against the stream that they were made from.
 func TestBooks(t *testing.T, open Opener) {
-	for _, tests := range []map[string]func(*suite){commitTests, recordTests, adminTests, byHandTests, cursorTests, catchupTests, lineTests} {
+	for _, tests := range []map[string]func(*suite){commitTests, recordTests, adminTests, byHandTests, cursorTests, catchupTests, lineTests, filterTests} {
 		for name, test := range tests {
 			t.Run(name, func(t *testing.T) {
 				s := newSuite(t, open)
