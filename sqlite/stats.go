@@ -23,13 +23,15 @@ type Stats struct {
 
 // counters are the writer's, written by its goroutine only.
 type counters struct {
-	commits, nanos, last, rows, ops, failures atomic.Int64
+	commits, nanos, last, longest, rows, ops, failures atomic.Int64
 }
 
 func (c *counters) committed(took time.Duration, rows int64, ops int) {
 	c.commits.Add(1)
 	c.nanos.Add(int64(took))
 	c.last.Store(int64(took))
+	for was := c.longest.Load(); int64(took) > was && !c.longest.CompareAndSwap(was, int64(took)); was = c.longest.Load() {
+	}
 	c.rows.Add(rows)
 	c.ops.Add(int64(ops))
 }
@@ -52,6 +54,10 @@ func (s *Store) Stats() Stats {
 		Full:          s.Full(),
 	}
 }
+
+// LongestCommit is how long the longest transaction took, from BEGIN to the end of
+// COMMIT, since it was asked for last: for so long nobody else could write.
+func (s *Store) LongestCommit() time.Duration { return time.Duration(s.w.stats.longest.Swap(0)) }
 
 // Full reports that the last transaction found the disk full or not writable.
 // The store tries again by itself.

@@ -21,6 +21,7 @@ type benchOptions struct {
 	Size       int     // bytes of an event's data
 	Load       float64 // of the measured rate, for the latency
 	LatencyFor time.Duration
+	Linger     time.Duration // for what is late, where deliveries of others are booked, too
 	Keys       bool   // events carry dedupe keys
 	Profile    string // file for a CPU profile of the last walk of each kind, ".N" appended
 	JSON       bool
@@ -54,7 +55,7 @@ with its cursor held, so that the walk is measured and not the publisher.`,
 	f.DurationVar(&o.LatencyFor, "latency-for", 10*time.Second, "how long to measure the latency; 0: not at all")
 	f.BoolVar(&o.Keys, "keys", false, "give each event a dedupe key, whose header the broker has to copy")
 	f.StringVar(&o.Profile, "profile", "", "write CPU profiles of the walk to `FILE`.<endpoints>")
-	c.AddCommand(benchIsolationCommand(), benchGrowthCommand(), benchListsCommand(), benchSoakCommand(), benchAppendCommand())
+	c.AddCommand(benchIsolationCommand(), benchGrowthCommand(), benchListsCommand(), benchDeadCommand(), benchSoakCommand(), benchAppendCommand())
 
 	part := func(use string, run func(ctx context.Context, in io.Reader, out io.Writer, args []string) error) {
 		c.AddCommand(&cobra.Command{
@@ -257,6 +258,7 @@ func measureLatency(ctx context.Context, walk, receiver *benchProcess, endpoints
 		}
 		time.Sleep(10 * time.Millisecond)
 	}
+	time.Sleep(o.Linger)
 	var arrivals map[int64]int64
 	if err := receiver.ask(&arrivals, "arrivals"); err != nil {
 		return nil, err

@@ -135,6 +135,9 @@ type benchWalk struct {
 //	go N                           let fan-out begin, wait until N deliveries are booked
 //	wait N                         wait until N in all are booked
 //	finished N                     put N finished deliveries of another org into the books
+//	dead N                         put N dead letters of another org into the books
+//	replay RATE                    send them again
+//	replayed                       how many of them were, and how long the writer was held
 //	orgs N                         make N more organizations with streams
 //	fanout                         fan out everything without sending anything
 //	restart N                      start again on the same books, wait until N are booked
@@ -220,6 +223,12 @@ func (w *benchWalk) serve(ctx context.Context, in io.Reader, out io.Writer) erro
 			answer, err = w.measure(ctx, number(1)-w.booked(), func() {})
 		case "finished":
 			err = w.finished(ctx, number(1))
+		case "dead":
+			err = w.dead(ctx, int(number(1)))
+		case "replay":
+			err = w.replay(ctx, int(number(1)))
+		case "replayed":
+			answer, err = w.replayed(ctx)
 		case "orgs":
 			err = w.orgs(ctx, int(number(1)))
 		case "fanout":
