@@ -21,6 +21,7 @@ type metrics struct {
 	natsConnected, inFlight, queued, payload, lanes, behind *prometheus.Desc
 	commits, commitTime, rows, failures, waiting            *prometheus.Desc
 	dbBytes, walBytes, full, buildInfo                      *prometheus.Desc
+	told, merged, untold                                    *prometheus.Desc // operational events
 	catchingUp, parked, atRisk                              *prometheus.Desc
 }
 
@@ -60,6 +61,9 @@ func newMetrics(d *daemon) *metrics {
 		waiting:       desc("store_records_waiting", "Outcomes that are not durable yet."),
 		dbBytes:       desc("store_bytes", "Size of the database file."),
 		walBytes:      desc("wal_bytes", "Size of the write-ahead log."),
+		told:          desc("operational_events_waiting", "Operational events that their streams do not have yet."),
+		merged:        desc("operational_events_merged_total", "Operational events that are only counted in another one, since too many waited."),
+		untold:        desc("operational_events_dropped_total", "Operational events that no stream will have, since too many waited."),
 		full:          desc("store_full", "1 while the disk is full or cannot be written."),
 		catchingUp:    desc("endpoints_catching_up", "Endpoints that are behind their organization's cursor, parked ones included."),
 		parked:        desc("endpoints_parked", "Endpoints that are behind because too many of their deliveries were pending."),
@@ -110,6 +114,10 @@ func (m *metrics) Collect(ch chan<- prometheus.Metric) {
 	gauge(m.dbBytes, float64(s.DatabaseBytes))
 	gauge(m.walBytes, float64(s.WALBytes))
 	gauge(m.full, flag(s.Full))
+	o := m.d.store.OutboxStats()
+	gauge(m.told, float64(o.Waiting))
+	counter(m.merged, float64(o.Merged))
+	counter(m.untold, float64(o.Dropped))
 }
 
 func (m *metrics) observe(t *deliver.Ticket, a *deliver.Attempt, next *deliver.Transition) {
