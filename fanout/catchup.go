@@ -67,7 +67,7 @@ func (c *CaughtUp) Made() (n int) {
 type Stretch struct {
 	Lost    stream.Seq     // from the place up to here the stream has nothing any more; 0: nothing is lost
 	Through stream.Seq     // looked at up to here
-	Events  []stream.Event // that the endpoint wants; no two with one ID
+	Events  []stream.Event // that the endpoint wants
 }
 
 // CatchupRead reads a stretch after c's place, no further than far, the furthest

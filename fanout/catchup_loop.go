@@ -252,15 +252,13 @@ func (l *CatchupLoop) Read(ctx context.Context, c Catchup, far cursor.Position) 
 	st.Through = max(b.To.Seq, st.Lost)
 	dec := decodeFunc(stream.Decoding{Org: c.Org, Payload: o.Payload, Names: l.o.Names, Subjects: o.Subjects, MaxData: l.o.MaxData}.Decode)
 	wants := Compile(0, []Subscription{c.Wants})
-	seen := make(map[stream.ID]bool)
 	var rows []int64
 	for _, m := range b.Messages {
 		ev, rejected := dec.safely(m)
-		if rejected != nil || seen[ev.ID] {
+		if rejected != nil {
 			continue
 		}
 		if rows = wants.Match(&ev, c.Incarnation, rows[:0]); len(rows) > 0 {
-			seen[ev.ID] = true
 			st.Events = append(st.Events, ev)
 		}
 	}

@@ -295,8 +295,9 @@ func (t *txn) unmoved(o *orgState, c *fanout.Catchup) (catchup, deliver.Endpoint
 }
 
 // unexcepted takes out of the plan what has a reason not to be made: a record as
-// gated, rejected or skipped. What retention may have removed of others is made
-// all the same: this endpoint never had it.
+// gated, rejected or skipped, and then all but the first of one ID. (Not the other
+// way: an ID whose first message was skipped belongs to the second.) What retention may
+// have removed of others is made all the same: this endpoint never had it.
 func (t *txn) unexcepted(o *orgState, p fanout.Plan, known []earlier) (fanout.Plan, []earlier, error) {
 	if len(p.Events) == 0 {
 		return p, known, nil
@@ -312,15 +313,17 @@ func (t *txn) unexcepted(o *orgState, p fanout.Plan, known []earlier) (fanout.Pl
 		return p, known, err
 	}
 	rejected, err := t.rejectedIn(o, incarnation, in)
-	if err != nil || len(skipped)+len(gated)+len(rejected) == 0 {
+	if err != nil {
 		return p, known, err
 	}
-	var events []fanout.Planned
+	events := make([]fanout.Planned, 0, len(p.Events))
 	var left []earlier
+	seen := make(map[stream.ID]bool, len(p.Events))
 	for i, ev := range p.Events {
-		if seq := int64(ev.Seq); within(skipped, seq) || within(gated, seq) || rejected[seq] {
+		if seq := int64(ev.Seq); within(skipped, seq) || within(gated, seq) || rejected[seq] || seen[ev.ID] {
 			continue
 		}
+		seen[ev.ID] = true
 		events = append(events, ev)
 		if known != nil {
 			left = append(left, known[i])

@@ -102,13 +102,12 @@ func (s *Store) lacking(ctx context.Context, o *orgState, e deliver.Endpoint, fi
 			f.from = int64(ev.Seq) - 1
 		}
 		matches := func(p string) bool { return fanout.MatchType(p, ev.Type) }
-		if !slices.ContainsFunc(f.types, matches) || e.Workspace != "" && e.Workspace != ev.Workspace || seen[ev.ID] {
+		if !slices.ContainsFunc(f.types, matches) || e.Workspace != "" && e.Workspace != ev.Workspace {
 			continue
 		}
 		if ok, _ := condition.Match(&ev); !ok {
 			continue
 		}
-		seen[ev.ID] = true
 		f.plan.Events = append(f.plan.Events, fanout.Planned{Event: ev, Endpoints: to})
 	}
 	known, err := s.known(o, f.plan)
@@ -130,11 +129,14 @@ func (s *Store) lacking(ctx context.Context, o *orgState, e deliver.Endpoint, fi
 			if !k.same || len(had) > 0 {
 				continue // a duplicate, or it had it
 			}
+		} else if seen[ev.ID] {
+			continue // a duplicate of one that is made
 		}
 		if len(f.plan.Events) == n {
 			f.upTo, f.done = int64(ev.Seq)-1, false
 			break
 		}
+		seen[ev.ID] = true
 		f.plan.Events, f.known = append(f.plan.Events, ev), append(f.known, k)
 	}
 	return f, nil

@@ -164,7 +164,7 @@ func (b *Books) EnableEndpoint(ctx context.Context, name, id string) (deliver.En
 			if c := o.behind[e.Row]; c != nil {
 				o.grow(c, e)
 			} else {
-				o.open(e)
+				o.comeBack(e)
 			}
 		}
 	})

@@ -107,10 +107,12 @@ func (b *Books) CatchUp(ctx context.Context, c fanout.Catchup, n int, read fanou
 	got.Events, got.Written = b.catchUp(o, is, e, st)
 	switch {
 	case b.Broken.OpenEarly && st.Through+1 == o.far.Seq, st.Through == o.far.Seq:
-		if b.Broken.OpenLate {
-			o.spans[is.span].From++
-		}
 		o.openAgain(is)
+		if b.Broken.OpenLate {
+			o.end(is.Endpoint)
+			o.open(e)
+			o.spans[len(o.spans)-1].From++
+		}
 		got.Done = true
 	default:
 		got.Catchup = b.shown(is)
@@ -226,4 +228,23 @@ func (b *Books) park(o *org) {
 		}}
 		o.version++
 	}
+}
+
+// away is a time in which an endpoint was disabled.
+type away struct {
+	endpoint int64
+	from, to place
+}
+
+// comeBack opens a span for an endpoint that was disabled.
+func (o *org) comeBack(e *endpoint) {
+	was := away{endpoint: e.Row}
+	for _, s := range o.spans {
+		if s.Endpoint == e.Row {
+			was.from = place{s.UntilIncarnation, s.Until}
+		}
+	}
+	o.open(e)
+	was.to = place{o.far.Incarnation, o.far.Seq}
+	o.away = append(o.away, was)
 }

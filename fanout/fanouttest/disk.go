@@ -34,6 +34,7 @@ type org struct {
 	ids        map[stream.ID]*event
 	exceptions map[place]fanout.Exception // by where they begin
 	behind     map[int64]*catchup         // by endpoint
+	away       []away                     // between two spans, because they were disabled
 	lost       []lost                     // by those that were behind
 }
 

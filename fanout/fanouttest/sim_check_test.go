@@ -27,6 +27,7 @@ func (s *sim) inspect() {
 	}
 	s.disk.mu.Lock()
 	defer s.disk.mu.Unlock()
+	s.spans()
 	for _, e := range s.disk.events {
 		for _, d := range e.deliveries {
 			if was, ok := s.ended[d.Key]; ok && was != d.state {
@@ -78,6 +79,9 @@ func (s *sim) rest() string {
 	}
 	s.disk.mu.Lock()
 	defer s.disk.mu.Unlock()
+	if rest := s.behind(); rest != "" {
+		return rest
+	}
 	for _, e := range s.disk.events {
 		for _, d := range e.deliveries {
 			if ep := s.disk.endpoint(d.Endpoint); d.state == deliver.Pending && ep.Enabled() {

@@ -19,6 +19,7 @@ type daemon struct {
 	books *Books
 	lanes *deliver.Lanes
 	loop  *fanout.Loop
+	later *fanout.CatchupLoop
 	ctx   context.Context
 	stop  context.CancelFunc
 	done  sync.WaitGroup
@@ -62,6 +63,7 @@ func (s *sim) begin() {
 		Failpoint: d.failpoint,
 		Logger:    s.logger,
 	})
+	d.later = s.catchups(d)
 	endpoints, err := s.admin.AllEndpoints(s.ctx)
 	s.must(err)
 	for _, ep := range endpoints {
@@ -75,7 +77,7 @@ func (s *sim) begin() {
 		s.must(d.lanes.Set(ep))
 	})
 	d.ctx, d.stop = context.WithCancel(s.ctx)
-	for _, run := range []func(context.Context) error{d.lanes.Run, d.loop.Run} {
+	for _, run := range []func(context.Context) error{d.lanes.Run, d.loop.Run, d.later.Run} {
 		d.done.Go(func() {
 			if err := run(d.ctx); err != nil {
 				d.crash() // as the real one: an error of a part ends all

@@ -83,6 +83,9 @@ func TestSimulationCatchesMutants(t *testing.T) {
 		"plans are committed in spite of a pause":   {broken: Broken{PauseInVain: true}},
 		"what is skipped is not recorded":           {broken: Broken{SkipInSilence: true}},
 		"how far it was read is forgotten":          {broken: Broken{ForgetFurthest: true}},
+		"a catch-up ends too early":                 {broken: Broken{OpenEarly: true}},
+		"a catch-up ends too late":                  {broken: Broken{OpenLate: true}},
+		"a catch-up's place moves before its rows":  {broken: Broken{PlaceFirst: true}},
 		"payloads are not kept":                     {broken: Broken{ForgetPayloads: true}},
 		"what is read again is not filtered":        {broken: Broken{ForgetFilters: true}},
 	} {

@@ -194,6 +194,7 @@ func (s *sim) script() []func() {
 		{1, []func(){s.recreate}},
 		{2, []func(){s.refilter}},
 		{1, []func(){s.rollback}},
+		{1, []func(){s.backfill, s.quiet}},
 	}
 	var all []func()
 	for i, k := range kinds {
@@ -220,20 +221,22 @@ func (s *sim) addOrg(org string) {
 	}
 }
 
-func (s *sim) newEndpoint(b *Books, org string) {
+func (s *sim) newEndpoint(b *Books, org string) { s.newEndpointFrom(b, org, nil) }
+
+func (s *sim) newEndpointFrom(b *Books, org string, after *stream.Seq) {
 	types := [][]string{{"*"}, {"*"}, {"a.*"}, {"a.x"}, {"b.*", "a.x"}, {"c"}}
 	workspaces := []string{"", "", "w1", "w2"}
 	secret := sign.NewSecret()
 	s.mu.Lock()
 	s.receivers[int64(len(s.disk.endpoints))+1] = &receiver{org: org}
 	s.mu.Unlock()
-	_, err := b.AddEndpoint(s.ctx, deliver.Endpoint{
+	_, err := b.addEndpoint(deliver.Endpoint{
 		Org: org, URL: "https://example.com", Secrets: []deliver.Secret{{Secret: secret}}, Retry: simPolicy,
 		EventTypes:  types[s.dice.IntN(len(types))],
 		Workspace:   workspaces[s.dice.IntN(len(workspaces))],
 		Concurrency: 1 + s.dice.IntN(4),
 		Options:     deliver.Options{Filter: s.someFilter()},
-	})
+	}, after)
 	s.refused(err)
 }
 

@@ -107,6 +107,23 @@ var catchupTests = map[string]func(*suite){
 		s.equal("sequences of the other", []stream.Seq{2, 5}, s.got(other))
 	},
 
+	// Nobody had the first message of that ID, so its event lies at the second.
+	"Catchup/an event that is booked at a later message": func(s *suite) {
+		s.append("a k1", "a k2")
+		s.walk()
+		other := s.endpoint("a")
+		s.append("a k1")
+		s.walk()
+		ep := s.from(0, "*")
+		s.catchUp(ep)
+		seen := map[stream.Seq]int{}
+		for _, seq := range s.got(ep) {
+			seen[seq]++
+		}
+		s.equal("sequences", map[stream.Seq]int{2: 1, 3: 1}, seen)
+		s.equal("sequences of the other", []stream.Seq{3}, s.got(other))
+	},
+
 	"Catchup/from the middle": func(s *suite) {
 		s.append("a", "a", "a", "a")
 		s.walk()
