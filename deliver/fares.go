@@ -9,7 +9,8 @@ import (
 
 // EndpointStats says how an endpoint fares.
 type EndpointStats struct {
-	Pending, Dead int64     // deliveries, now
+	Pending, Dead int64 // deliveries, now
+	Condition     Condition
 	FailingSince  time.Time // when the present run of failures began; zero while the last outcome was a success
 	Hour, Day     Window    // the last hour and the last 24
 }

@@ -202,7 +202,7 @@ func (s *Store) EndpointStats(ctx context.Context, org, id string) (deliver.Endp
 	if err != nil {
 		return deliver.EndpointStats{}, err
 	}
-	st := deliver.EndpointStats{FailingSince: e.FailingSince}
+	st := deliver.EndpointStats{Condition: e.Condition(), FailingSince: e.FailingSince}
 	st.Pending, st.Dead = s.endpointCounts(e.Row)
 	now := slotAt(s.now())
 	slots := make(map[int64]*fare)

@@ -92,7 +92,7 @@ func TestEndpointStatsAgainstATwin(t *testing.T) {
 				if err != nil {
 					rt.Fatal(err)
 				}
-				want := deliver.EndpointStats{Pending: standing[e.Row].pending, Dead: standing[e.Row].dead, FailingSince: e.FailingSince}
+				want := deliver.EndpointStats{Pending: standing[e.Row].pending, Dead: standing[e.Row].dead, Condition: deliver.Healthy, FailingSince: e.FailingSince}
 				want.Hour, want.Day = windows(booked[e.Row], c.read())
 				if diff := cmp.Diff(want, got); diff != "" {
 					rt.Fatalf("stats (-want +got):\n%s", diff)

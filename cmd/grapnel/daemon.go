@@ -64,6 +64,7 @@ type daemonOptions struct {
 
 	ParkAfter   int64 // pending deliveries of one endpoint; 0: any number
 	MaxInFlight int
+	MaxPerOrg   int // of them; 0: a quarter
 	Sweep       time.Duration
 	Held        bool // fan-out does not begin by itself; see daemon.release
 	Synchronous string
@@ -186,6 +187,7 @@ func openDaemon(ctx context.Context, o daemonOptions) (_ *daemon, err error) {
 		Source:      d.source,
 		Send:        d.sender.Send,
 		MaxInFlight: o.MaxInFlight,
+		MaxPerOrg:   o.MaxPerOrg,
 		Observe:     d.observe,
 		Failpoint:   o.Failpoint,
 		Formats:     d.formats,

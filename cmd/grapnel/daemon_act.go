@@ -135,7 +135,7 @@ func (d *daemon) RetryDelivery(ctx context.Context, org string, key deliver.Key)
 	if _, err := d.store.RetryDelivery(d.asked(ctx, nil), org, key); err != nil {
 		return deliver.Delivery{}, inState(err)
 	}
-	d.lanes.Recheck(key.Endpoint)
+	d.lanes.ProbeNow(key.Endpoint)
 	now, _, err := d.store.GetDelivery(ctx, org, key)
 	return now, answered(err)
 }
@@ -189,7 +189,7 @@ func (d *daemon) ReplayEvent(ctx context.Context, org string, id stream.ID, endp
 	replayed := make(map[deliver.Key]bool, len(keys))
 	for _, k := range keys {
 		replayed[k] = true
-		d.lanes.Recheck(k.Endpoint)
+		d.lanes.ProbeNow(k.Endpoint)
 	}
 	page, next, err := d.store.ListDeliveries(ctx, org, sqlite.Filter{Event: id, Endpoint: endpoint}, sqlite.MaxPage, none)
 	if err != nil {

@@ -131,7 +131,7 @@ func endpointState(e httpapi.EndpointBody) string {
 		return "disabled"
 	case e.Paused:
 		return "paused"
-	case e.FailingSince != nil:
+	case e.Health == "failing":
 		return "failing"
 	case e.CatchingUp != nil:
 		return catchupState(e)
@@ -195,7 +195,7 @@ func (a *app) printEndpoint(e httpapi.EndpointBody) {
 	f.add("headers", strings.Join(slices.Sorted(maps.Keys(e.Headers)), ", "))
 	f.add("state", endpointState(e))
 	f.add("disabled at", momentOf(e.DisabledAt))
-	f.add("failing since", momentOf(e.FailingSince))
+	healthFacts(&f, e.ConditionBody)
 	catchupFacts(&f, e)
 	credentialFacts(&f, e.CredentialsBody)
 	optionFacts(&f, e.OptionsBody)

@@ -78,6 +78,7 @@ func (a *app) endpointStats() *cobra.Command {
 				var f facts
 				f.add("pending", st.Pending)
 				f.add("dead", st.Dead)
+				f.add("health", st.Health)
 				f.add("failing since", momentOf(st.FailingSince))
 				f.print(a.out, a.ink())
 				t := &table{columns: []string{"LAST", ">ATTEMPTS", ">FAILED", ">SUCCESS", ">P50", ">P99"}}

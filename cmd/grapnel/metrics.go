@@ -23,6 +23,7 @@ type metrics struct {
 	dbBytes, walBytes, full, buildInfo                      *prometheus.Desc
 	told, merged, untold                                    *prometheus.Desc // operational events
 	catchingUp, parked, atRisk                              *prometheus.Desc
+	endpoints                                               *prometheus.Desc
 }
 
 func newMetrics(d *daemon) *metrics {
@@ -68,6 +69,8 @@ func newMetrics(d *daemon) *metrics {
 		catchingUp:    desc("endpoints_catching_up", "Endpoints that are behind their organization's cursor, parked ones included."),
 		parked:        desc("endpoints_parked", "Endpoints that are behind because too many of their deliveries were pending."),
 		atRisk:        desc("endpoints_at_risk", "Endpoints that are behind and whose stream is about to lose what was not read for them."),
+		endpoints: prometheus.NewDesc("grapnel_endpoints", "Endpoints by health: healthy, failing, paused or disabled.",
+			[]string{"state"}, nil),
 		buildInfo: prometheus.NewDesc("grapnel_build_info", "Always 1.", nil,
 			prometheus.Labels{"version": d.cfg.Version}),
 	}
@@ -101,6 +104,9 @@ func (m *metrics) Collect(ch chan<- prometheus.Metric) {
 	gauge(m.payload, float64(l.Payload))
 	gauge(m.lanes, float64(l.Lanes))
 	gauge(m.behind, float64(l.Behind))
+	for _, state := range []deliver.Condition{deliver.Healthy, deliver.Failing, deliver.Paused, deliver.Disabled} {
+		ch <- prometheus.MustNewConstMetric(m.endpoints, prometheus.GaugeValue, float64(l.Are[state]), string(state))
+	}
 	behind := m.d.store.CatchupStats()
 	gauge(m.catchingUp, float64(behind.All))
 	gauge(m.parked, float64(behind.Parked))

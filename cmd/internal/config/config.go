@@ -57,6 +57,7 @@ type Serve struct {
 	AllowHTTP                          bool
 	AllowNetworks                      []netip.Prefix
 	AllowPorts                         []uint16       // of endpoints' URLs, beside 443, 8080 and 8443
+	MaxPerOrg                          int            // requests in flight of one organization; 0: a quarter of all
 	EgressProxy                        *url.URL       // by which receivers are reached; nil: none
 	NAT64                              []netip.Prefix // by which this network reaches IPv4 addresses
 	SecretsKeyFile                     string         // "": secrets.key in Data
@@ -180,6 +181,13 @@ var settings = []setting{
 		set: func(c *Serve, v []string) (err error) {
 			if c.Strict, err = strconv.ParseBool(v[0]); err != nil {
 				return fmt.Errorf("%q: want true or false", v[0])
+			}
+			return nil
+		}},
+	{flag: "max-in-flight-per-org", usage: "how many `requests` to one organization's endpoints may be in flight; 0 for a quarter of all", initial: "0",
+		set: func(c *Serve, v []string) (err error) {
+			if c.MaxPerOrg, err = strconv.Atoi(v[0]); err != nil || c.MaxPerOrg < 0 || c.MaxPerOrg > 100_000 {
+				return fmt.Errorf("%q: want a number of requests from 1 to 100000, or 0", v[0])
 			}
 			return nil
 		}},

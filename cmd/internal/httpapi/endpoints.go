@@ -185,7 +185,7 @@ func endpointBody(e deliver.Endpoint) EndpointBody {
 		TimeoutMS:   int(e.Timeout / time.Millisecond),
 		Retry:       Retry{Initial: &initial, Multiplier: &e.Retry.Multiplier, MaxInterval: &longest, Attempts: &e.Retry.Attempts},
 		Concurrency: e.Concurrency, CredentialsBody: credentialsBody(e.Credentials), OptionsBody: optionsBody(e.Options), Disabled: !e.Enabled(), DisabledReason: e.DisabledReason,
-		FailingSince: optional(e.FailingSince), CreatedAt: utc(e.CreatedAt), UpdatedAt: utc(e.UpdatedAt),
+		ConditionBody: conditionBody(&e, time.Now()), CreatedAt: utc(e.CreatedAt), UpdatedAt: utc(e.UpdatedAt),
 		revision: e.Revision,
 	}
 	if e.Workspace != "" {

@@ -38,6 +38,7 @@ type Explanation struct {
 type StatsBody struct {
 	Pending      int64      `json:"pending" example:"3" doc:"Deliveries that wait for an attempt"`
 	Dead         int64      `json:"dead" example:"1" doc:"Deliveries that nobody has asked for again"`
+	Health       string     `json:"health" example:"healthy" doc:"healthy, failing, paused or disabled"`
 	FailingSince *time.Time `json:"failing_since" doc:"When the present run of failures began; null while the last attempt was a success"`
 	LastHour     WindowBody `json:"last_hour" doc:"Up to now, from a full five minutes on"`
 	LastDay      WindowBody `json:"last_day" doc:"Up to now, from a full five minutes on"`
@@ -138,7 +139,7 @@ func (a *api) explain(ctx context.Context, at EventPath, p Page) (*answer[Explai
 
 func statsBody(st *deliver.EndpointStats) StatsBody {
 	return StatsBody{
-		Pending: st.Pending, Dead: st.Dead, FailingSince: optional(st.FailingSince),
+		Pending: st.Pending, Dead: st.Dead, Health: string(st.Condition), FailingSince: optional(st.FailingSince),
 		LastHour: windowBody(&st.Hour), LastDay: windowBody(&st.Day),
 	}
 }

@@ -69,14 +69,14 @@ type EndpointBody struct {
 	Concurrency int               `json:"concurrency" example:"8"`
 	CredentialsBody
 	OptionsBody
-	Disabled       bool              `json:"disabled"`
-	DisabledReason string            `json:"disabled_reason,omitempty" doc:"manual, gone or failing"`
-	DisabledAt     *time.Time        `json:"disabled_at,omitempty"`
-	FailingSince   *time.Time        `json:"failing_since,omitempty" doc:"When the present run of failures began"`
-	CatchingUp     *CatchingUpBody   `json:"catching_up,omitempty" doc:"It is behind the organization's cursor"`
-	Gaps           []EndpointGapBody `json:"gaps,omitempty" nullable:"false" doc:"Of one endpoint: the latest sequences that the stream lost before they were read for it"`
-	CreatedAt      time.Time         `json:"created_at"`
-	UpdatedAt      time.Time         `json:"updated_at"`
+	Disabled       bool       `json:"disabled"`
+	DisabledReason string     `json:"disabled_reason,omitempty" doc:"manual, gone or failing"`
+	DisabledAt     *time.Time `json:"disabled_at,omitempty"`
+	ConditionBody
+	CatchingUp *CatchingUpBody   `json:"catching_up,omitempty" doc:"It is behind the organization's cursor"`
+	Gaps       []EndpointGapBody `json:"gaps,omitempty" nullable:"false" doc:"Of one endpoint: the latest sequences that the stream lost before they were read for it"`
+	CreatedAt  time.Time         `json:"created_at"`
+	UpdatedAt  time.Time         `json:"updated_at"`
 
 	revision int64
 }

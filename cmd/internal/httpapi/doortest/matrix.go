@@ -12,6 +12,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/grapnel-hooks/grapnel/cmd/internal/httpapi"
+	"github.com/grapnel-hooks/grapnel/deliver"
 )
 
 // caller is somebody who asks.
@@ -246,7 +247,7 @@ func (a *API) state(t *testing.T) map[string]any {
 	for _, org := range []string{own, other, trial} {
 		endpoints, err := a.Service.Endpoints(ctx, org, "", most)
 		for i := range endpoints {
-			endpoints[i].FailingSince = time.Time{} // the receiver fails whatever we ask
+			endpoints[i].Health = deliver.Health{} // the receiver fails whatever we ask
 		}
 		keep("endpoints of "+org, endpoints, err)
 		events, _, err := a.Service.Events(ctx, org, httpapi.EventFilter{}, 0, 1)

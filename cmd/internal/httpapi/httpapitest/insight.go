@@ -22,7 +22,7 @@ func (s *Service) EndpointStats(_ context.Context, org, id string) (deliver.Endp
 	if err != nil {
 		return deliver.EndpointStats{}, err
 	}
-	st := deliver.EndpointStats{FailingSince: e.FailingSince}
+	st := deliver.EndpointStats{Condition: e.Condition(), FailingSince: e.FailingSince}
 	for _, d := range s.deliveries {
 		switch {
 		case d.Endpoint != id:
