@@ -71,10 +71,9 @@ type tokenCall struct {
 // tokenError says why no token came. It counts as the receiver's outcome, whose
 // owner chose the token server, unless the cause lies with us.
 type tokenError struct {
-	class      Class
-	text       string // as Outcome.Error
-	retryAfter time.Duration
-	err        error
+	class Class
+	text  string // as Outcome.Error
+	err   error
 }
 
 func (e *tokenError) Error() string { return e.text }
@@ -275,10 +274,7 @@ func refusal(res *http.Response, body []byte) error {
 	if json.Unmarshal(body, &said) == nil && slices.Contains(tokenErrors, said.Error) {
 		e.text += " (" + said.Error + ")"
 	}
-	switch res.StatusCode {
-	case http.StatusTooManyRequests, http.StatusServiceUnavailable:
-		e.retryAfter = retryAfter(res.Header.Get("Retry-After"), time.Now())
-	case http.StatusUnauthorized, http.StatusBadRequest:
+	if res.StatusCode == http.StatusUnauthorized || res.StatusCode == http.StatusBadRequest {
 		e.err = errClient
 	}
 	return e

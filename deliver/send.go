@@ -149,7 +149,7 @@ func (s *Sender) Send(ctx context.Context, t *Target, p *Payload, k Key, attempt
 	res, t, err := s.roundTrip(e, t, p, k, attempt, now)
 	e.trace.report(&o, err)
 	if err != nil {
-		o.Class, o.RetryAfter, o.Error = failure(ctx, e, t, err)
+		o.Class, o.Error = failure(ctx, e, t, err)
 	} else {
 		o.Class = classOf(res.StatusCode)
 		o.Status = res.StatusCode
@@ -277,7 +277,7 @@ func readBody(res *http.Response, t *Target) (kept []byte, truncated bool) {
 
 // failure sorts the error of a request that got no answer, and words it for
 // people: without addresses, secrets, or what the other side sent.
-func failure(ctx context.Context, e *exchange, t *Target, err error) (Class, time.Duration, string) {
+func failure(ctx context.Context, e *exchange, t *Target, err error) (Class, string) {
 	var (
 		d     *dialError
 		token *tokenError
@@ -285,21 +285,19 @@ func failure(ctx context.Context, e *exchange, t *Target, err error) (Class, tim
 	)
 	switch {
 	case context.Cause(e.ctx) == errDeadline:
-		class, text := late(e.stage.Load(), t.timeout)
-		return class, 0, text
+		return late(e.stage.Load(), t.timeout)
 	case ctx.Err() != nil:
-		return Ours, 0, "stopped before an answer came"
+		return Ours, "stopped before an answer came"
 	case exhausted(err):
-		return Ours, 0, "this machine is out of sockets or memory"
+		return Ours, "this machine is out of sockets or memory"
 	case errors.As(err, &token):
-		return token.class, token.retryAfter, token.text
+		return token.class, token.text
 	case errors.As(err, &d):
-		return d.class, 0, d.text
+		return d.class, d.text
 	case refusedByAlert(err, &alert):
-		return TLS, 0, "the TLS connection was refused: " + alert.Err.Error()
+		return TLS, "the TLS connection was refused: " + alert.Err.Error()
 	}
-	class, text := broken(err)
-	return class, 0, text
+	return broken(err)
 }
 
 // late is the outcome of a deadline that passed at that stage.
