@@ -20,6 +20,7 @@ type Network struct {
 	listeners map[netip.AddrPort]*listener
 	holes     map[netip.AddrPort]bool
 	dialed    []netip.AddrPort
+	buffered  bool
 }
 
 // NewNetwork makes an empty network.
@@ -58,6 +59,15 @@ func (n *Network) LookupNetIP(ctx context.Context, _, host string) ([]netip.Addr
 	return f(), ctx.Err()
 }
 
+// Buffer lets connections take some bytes before they are read, as sockets do, from
+// now on. Without it a write is one read at the other end, or several, and ends
+// with it.
+func (n *Network) Buffer() {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.buffered = true
+}
+
 // BlackHole lets connections to address hang until they are given up.
 func (n *Network) BlackHole(address string) {
 	n.mu.Lock()
@@ -84,7 +94,7 @@ func (n *Network) Dial(ctx context.Context, network, address string) (net.Conn, 
 	}
 	n.mu.Lock()
 	n.dialed = append(n.dialed, ap)
-	l, hole := n.listeners[ap], n.holes[ap]
+	l, hole, room := n.listeners[ap], n.holes[ap], n.buffered
 	n.mu.Unlock()
 	if hole {
 		<-ctx.Done()
@@ -94,6 +104,9 @@ func (n *Network) Dial(ctx context.Context, network, address string) (net.Conn, 
 		return nil, &net.OpError{Op: "dial", Net: network, Err: syscall.ECONNREFUSED}
 	}
 	ours, theirs := net.Pipe()
+	if room {
+		ours, theirs = bufferedPipe()
+	}
 	select {
 	case l.conns <- theirs:
 		return ours, nil

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"io"
+	"log"
 	"net"
 	"net/http"
 	"slices"
@@ -174,7 +175,8 @@ func Serve(tb testing.TB, ln net.Listener, h http.Handler) {
 		}
 		return !ended
 	}
-	srv := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+	// Clients that break off are no news.
+	srv := &http.Server{ErrorLog: log.New(io.Discard, "", 0), Handler: http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
 		if start() {
 			defer handlers.Done()
 			h.ServeHTTP(w, req)
