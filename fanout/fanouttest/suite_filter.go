@@ -111,6 +111,30 @@ var filterTests = map[string]func(*suite){
 		s.equal("deliveries", map[int64][]stream.Seq{ep.Row: {1, 3, 5}}, s.whats())
 	},
 
+	"Filter/of one that is behind": func(s *suite) {
+		s.endpoint("*")
+		const n = 1100 // more than a store reads at once to catch up
+		for range n / 2 {
+			s.append("a", "b")
+		}
+		s.walkOn()
+		ep := s.from(0, "*")
+		_, err := s.SetFilter(s.ctx, "acme", ep.ID, `type == "a"`)
+		s.must(err)
+		s.step(ep, 2) // two deliveries, up to 4
+		_, err = s.SetFilter(s.ctx, "acme", ep.ID, `type == "b"`)
+		s.must(err)
+		s.restart()
+		s.catchUp(ep)
+		s.append("a", "b")
+		s.walkOn()
+		want := []stream.Seq{1, 3}
+		for seq := stream.Seq(6); seq <= n+2; seq += 2 {
+			want = append(want, seq)
+		}
+		s.equal("deliveries", want, s.whats()[ep.Row])
+	},
+
 	"Filter/that cannot be read lets everything through": func(s *suite) {
 		ep := s.filtered(`data.n ==`)
 		s.append("a", "b")
