@@ -51,7 +51,7 @@ func (e *HeaderError) Error() string {
 var reserved = map[string]string{
 	"host":              "comes from the URL",
 	"content-length":    "comes from the body",
-	"content-type":      "is always application/json",
+	"content-type":      "says what the body is",
 	"content-encoding":  "would not be true of the body",
 	"transfer-encoding": "belongs to the connection",
 	"connection":        "belongs to the connection",
