@@ -58,6 +58,7 @@ func TestKill(t *testing.T) {
 		run  func(*testing.T, string)
 	}{
 		{"gone", testGone},
+		{"told", testTold},
 		{"terminate", testTerminate},
 		{"terminate twice", testTerminateTwice},
 		{"second daemon", testSecondDaemon},

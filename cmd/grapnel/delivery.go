@@ -89,8 +89,7 @@ func (a *app) deliveryShow() *cobra.Command {
 also each request as it was sent, where its time went, and the answer. What is
 secret is shown as [redacted]: signatures, credentials, and the values of the
 endpoint's own headers and of its URL's query.`,
-		Example: `  grapnel delivery show acme dlv_01M7YRRX5R0000000020000001
-  grapnel delivery show acme dlv_01M7YRRX5R0000000020000001 --attempt 2
+		Example: `  grapnel delivery show acme dlv_01M7YRRX5R0000000020000001 --attempt 2
   grapnel delivery show acme dlv_01M7YRRX5R0000000020000001 --json`,
 		Args: cobra.ExactArgs(2),
 		RunE: func(c *cobra.Command, args []string) error {
