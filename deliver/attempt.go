@@ -79,7 +79,8 @@ func (l *Lanes) attempt(n *lane, j job) {
 	ended := l.now()
 	n.mu.Lock()
 	before := n.health
-	health := n.learn(&a.Outcome, Kind{Probe: j.probe}, ended)
+	kind := Kind{Probe: j.probe, Uncounted: n.order != nil && n.order.repeats(t.Event, a.Class)}
+	health := n.learn(&a.Outcome, kind, ended)
 	ep := n.ep
 	next := Next(ep.Retry, t, a.Outcome, ended, l.o.Rand())
 	if a.Class == Ours && l.poisoned(t.Key, a.Error) {
@@ -91,20 +92,20 @@ func (l *Lanes) attempt(n *lane, j job) {
 		}
 		l.tell(ep, Turned(before, *health), *health)
 	}
+	line := n.ended(&t, &next)
 	if next.Disable != "" {
 		n.disable(next.Disable)
 	}
 	n.mu.Unlock()
-	l.record(n, t, a, next, ep, health)
+	l.record(n, t, Record{Key: t.Key, Attempt: a, Next: next, Health: health, Line: line}, ep)
 }
 
-func (l *Lanes) record(n *lane, t Ticket, a Attempt, next Transition, ep *Endpoint, health *Health) {
-	r := Record{Key: t.Key, Attempt: a, Next: next, Health: health}
-	if next.State == Pending || next.State == Dead {
+func (l *Lanes) record(n *lane, t Ticket, r Record, ep *Endpoint) {
+	if r.Next.State == Pending || r.Next.State == Dead {
 		r.Payload = t.Payload
 	}
 	if l.o.Observe != nil {
-		l.o.Observe(ep, &t, &a, &next)
+		l.o.Observe(ep, &t, &r.Attempt, &r.Next)
 	}
 	// Waits while the books cannot be written: then no new attempt may start.
 	err := l.o.Books.Record(l.booking, r)
@@ -116,6 +117,9 @@ func (l *Lanes) record(n *lane, t Ticket, a Attempt, next Transition, ep *Endpoi
 		l.o.Log.Warn("an outcome was not booked; the delivery will be repeated", "delivery", t.Key, "error", err)
 		n.mu.Lock()
 		delete(n.held, t.Event)
+		if n.order != nil {
+			n.order.settled(t.Event)
+		}
 		n.mu.Unlock()
 	}
 }
@@ -170,8 +174,9 @@ func (l *Lanes) lost(n *lane, t Ticket) {
 		Number: t.Attempts + 1, Trigger: t.Trigger, Started: l.now(),
 		Outcome: Outcome{Class: Ours, Error: "the stream no longer holds this event: its retention passed before the first attempt"},
 	}
+	next := Transition{State: Dead, Reason: PayloadLost, Spent: t.Spent}
 	n.mu.Lock()
-	ep := n.ep
+	ep, line := n.ep, n.ended(&t, &next)
 	n.mu.Unlock()
-	l.record(n, t, a, Transition{State: Dead, Reason: PayloadLost, Spent: t.Spent}, ep, nil)
+	l.record(n, t, Record{Key: t.Key, Attempt: a, Next: next, Line: line}, ep)
 }

@@ -12,6 +12,14 @@ type front struct {
 // len is how many tickets are in memory.
 func (f *front) len() int { return f.tickets.len() + f.bulk.len() }
 
+// first is the ring whose turn it is when nothing else waits.
+func (f *front) first() *ring {
+	if f.tickets.len() > 0 {
+		return &f.tickets
+	}
+	return &f.bulk
+}
+
 // queue is the ring that the ticket belongs to.
 func (f *front) queue(t *Ticket) *ring {
 	if t.Trigger == Replay && t.Spent == 0 && t.Due != 0 {

@@ -44,6 +44,9 @@ type lane struct {
 	pace       pace        // of the rate limit
 	timer      *time.Timer // looks again, at alarm
 	alarm      time.Time   // zero: not set
+
+	order *order // nil: not ordered
+	leave bool   // the books may have lines of another rule
 }
 
 func newLane(l *Lanes, row int64) *lane {
@@ -66,6 +69,7 @@ func (n *lane) set(ep Endpoint, t *Target) {
 	if n.org == nil {
 		n.org = n.l.slots.share(ep.Org)
 	}
+	n.reorder(&ep.Options)
 	if !ep.Enabled() || ep.Paused {
 		n.empty()
 		n.adopt(ep.Health, now)
@@ -75,6 +79,9 @@ func (n *lane) set(ep Endpoint, t *Target) {
 	switch {
 	case !was:
 		n.ask()
+		if n.order != nil || n.leave {
+			n.l.needLines(n)
+		}
 		n.window = 1
 		n.adopt(ep.Health, now)
 		if n.health.Releasing {
@@ -103,6 +110,7 @@ func (n *lane) empty() {
 	n.until, n.recovering = time.Time{}, false
 	n.forget(&n.fresh)
 	n.forget(&n.retry)
+	n.forgetLines()
 }
 
 // forget drops what a front has in memory.
@@ -190,13 +198,16 @@ func (n *lane) release(event int64) bool {
 		n.ask()
 	}
 	n.overtaken = false
+	if n.order != nil {
+		n.releasedOrdered(event)
+	}
 	return overtaken
 }
 
 // wants reports whether the lane has use for one more worker now. If it has none
 // until some time, a timer will ask again.
 func (n *lane) wants() bool {
-	return n.sends() && n.workers < n.window && n.length() > 0 && n.opens()
+	return n.sends() && n.workers < n.window && n.hasWork() && n.opens()
 }
 
 // sends reports whether anything can be sent, sooner or later.
@@ -238,7 +249,7 @@ type job struct {
 func (n *lane) take() (j job, ok bool) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	for n.sends() && n.workers <= n.window && n.length() > 0 && n.opens() {
+	for n.sends() && n.workers <= n.window && n.hasWork() && n.opens() {
 		t, ok := n.pick()
 		if !ok {
 			break
@@ -260,6 +271,9 @@ func (n *lane) take() (j job, ok bool) {
 
 // pick takes the ticket whose turn it is; false if none may go now.
 func (n *lane) pick() (Ticket, bool) {
+	if n.order != nil {
+		return n.pickOrdered()
+	}
 	idle := n.fresh.tickets.len() == 0 && n.retry.tickets.len() == 0
 	if n.recovering && idle && !n.fresh.behind && !n.retry.behind {
 		n.recovering = false
@@ -329,6 +343,9 @@ func (n *lane) drop(event int64, now time.Time) {
 		n.dropped = map[int64]time.Time{}
 	}
 	n.dropped[event] = now
+	if n.order != nil {
+		n.droppedOrdered(event)
+	}
 	if len(n.dropped)%sweepEvery != 0 {
 		return
 	}
@@ -369,17 +386,25 @@ func (n *lane) pause(t Ticket) {
 	until := n.l.now().Add(sourceBackoff)
 	n.mu.Lock()
 	defer n.mu.Unlock()
+	if n.order != nil {
+		n.order.back(t)
+	}
 	if n.target == nil {
 		delete(n.held, t.Event)
 		return
 	}
+	n.unpop(t)
+	if until.After(n.until) {
+		n.until = until
+	}
+}
+
+// unpop puts a ticket back in front.
+func (n *lane) unpop(t Ticket) {
 	f := &n.fresh
 	if t.Due != 0 {
 		f = &n.retry
 	}
 	n.l.queue(&t)
 	f.queue(&t).unpop(t)
-	if until.After(n.until) {
-		n.until = until
-	}
 }

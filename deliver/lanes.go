@@ -48,6 +48,8 @@ type LanesOptions struct {
 	Log       *slog.Logger
 	Now       func() time.Time // default time.Now
 	Rand      func() float64   // jitter, in [0,1); default math/rand/v2
+
+	order orderBounds // default usualBounds
 }
 
 // Lanes holds one lane for each endpoint and moves deliveries through them.
@@ -85,6 +87,8 @@ type Lanes struct {
 	room    chan struct{} // closed when a lane that somebody waits for has room again
 	waiting int
 
+	lining lineWork
+
 	panicMu sync.Mutex
 	panics  map[Key]int
 
@@ -115,6 +119,9 @@ func NewLanes(o LanesOptions) *Lanes {
 	}
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
+	}
+	if o.order == (orderBounds{}) {
+		o.order = usualBounds
 	}
 	if o.Failpoint == nil {
 		o.Failpoint = func(string) {}
@@ -353,6 +360,9 @@ func (l *Lanes) booked(rs []Record) {
 		due := millis(r.Next.Due)
 		again := r.Next.State == Pending
 		n.mu.Lock()
+		if n.order != nil || r.Held {
+			n.bookedOrdered(r)
+		}
 		if !passing {
 			hungry = n.release(r.Event) || hungry
 		}

@@ -76,6 +76,9 @@ func (l *Lanes) pass(ctx context.Context, scanned *Place) (again bool, err error
 	l.passMu.Unlock()
 	defer l.passed()
 
+	if err := l.linedUp(ctx, *scanned == Place{}); err != nil {
+		return false, err
+	}
 	if *scanned == (Place{}) {
 		// At start. Backlogs says where each lane begins, and covers all that is due.
 		if err := l.begin(ctx, true); err != nil {
@@ -176,6 +179,8 @@ func (l *Lanes) begin(ctx context.Context, all bool) error {
 		n.unknown = n.asked != asked[row]
 		if n.unknown {
 			l.wakePager()
+		} else if n.order != nil {
+			n.kick()
 		}
 		n.mu.Unlock()
 	}

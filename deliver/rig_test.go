@@ -276,6 +276,16 @@ type source struct {
 	mu   sync.Mutex
 	away bool
 	lost map[int64]bool
+	// body makes the bodies; nil: all are {}.
+	body func(event int64) []byte
+}
+
+func (s *source) payload(event int64) *Payload {
+	p := &Payload{Event: event, Body: []byte("{}")}
+	if s.body != nil {
+		p.Body = s.body(event)
+	}
+	return p
 }
 
 func (s *source) Payloads(_ context.Context, events []int64) (map[int64]*Payload, error) {
@@ -289,7 +299,7 @@ func (s *source) Payloads(_ context.Context, events []int64) (map[int64]*Payload
 		if s.lost[e] {
 			found[e] = nil
 		} else {
-			found[e] = &Payload{Event: e, Body: []byte("{}")}
+			found[e] = s.payload(e)
 		}
 	}
 	return found, nil
