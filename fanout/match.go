@@ -180,6 +180,12 @@ func MatchType(pattern, typ string) bool {
 	return strings.HasPrefix(typ, stem) && (stem != "" || !stream.Operational(typ)) // "invoice." or, of every type, ""
 }
 
+// Lists reports whether a list that is narrowed to a pattern has events of that
+// type. The empty pattern and * have all types, operational ones as well.
+func Lists(pattern, typ string) bool {
+	return pattern == "" || pattern == "*" || MatchType(pattern, typ)
+}
+
 // CheckPattern says why nobody can subscribe to p, or nil. Legal are an event
 // type (invoice.paid), every type but operational ones (*), and a prefix that ends at a dot
 // (invoice.*): any type below it, at any depth, but not invoice itself

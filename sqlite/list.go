@@ -229,7 +229,7 @@ func (s scanner) Scan(dst ...any) error { return s(dst...) }
 
 // wants reports whether the filter lets an event through.
 func (l *list) wants(typ string, stored int64) bool {
-	return (l.f.Type == "" || fanout.MatchType(l.f.Type, typ)) &&
+	return fanout.Lists(l.f.Type, typ) &&
 		(l.f.Since.IsZero() || stored >= toMillis(l.f.Since)) &&
 		(l.f.Until.IsZero() || stored < toMillis(l.f.Until))
 }

@@ -211,5 +211,5 @@ func (w *replayWalk) matches(edge int64, limit, rows int, query string, args ...
 }
 
 func (w *replayWalk) wantsType(typ string) bool {
-	return len(w.f.Types) == 0 || slices.ContainsFunc(w.f.Types, func(p string) bool { return fanout.MatchType(p, typ) })
+	return len(w.f.Types) == 0 || slices.ContainsFunc(w.f.Types, func(p string) bool { return fanout.Lists(p, typ) })
 }

@@ -129,7 +129,7 @@ func (d *daemon) window(ctx context.Context, dec stream.Decoding, from, before s
 }
 
 func eventMatches(f httpapi.EventFilter, ev *stream.Event) bool {
-	return (f.Type == "" || fanout.MatchType(f.Type, ev.Type)) &&
+	return fanout.Lists(f.Type, ev.Type) &&
 		(f.Workspace == "" || f.Workspace == ev.Workspace) &&
 		(f.Since.IsZero() || !ev.Stored.Before(f.Since)) &&
 		(f.Until.IsZero() || ev.Stored.Before(f.Until))

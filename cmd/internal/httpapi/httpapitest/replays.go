@@ -60,7 +60,7 @@ func (s *Service) matching(org, endpoint string, f httpapi.ReplayFilter) []*book
 	var found []*booked
 	for i := range s.deliveries {
 		d := &s.deliveries[i]
-		typed := len(f.EventTypes) == 0 || slices.ContainsFunc(f.EventTypes, func(p string) bool { return fanout.MatchType(p, d.Type) })
+		typed := len(f.EventTypes) == 0 || slices.ContainsFunc(f.EventTypes, func(p string) bool { return fanout.Lists(p, d.Type) })
 		if d.Org == org && d.Endpoint == endpoint && slices.Contains(f.Status, d.State.String()) && typed &&
 			!d.Stored.Before(f.Since) && (f.Until.IsZero() || d.Stored.Before(f.Until)) &&
 			d.Seq >= f.FromSeq && (f.ToSeq == 0 || d.Seq <= f.ToSeq) {

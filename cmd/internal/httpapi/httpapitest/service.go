@@ -485,7 +485,7 @@ func (s *Service) Deliveries(_ context.Context, org string, f httpapi.DeliveryFi
 			continue
 		}
 		if d.Org != org || f.Endpoint != "" && f.Endpoint != d.Endpoint || f.Event != nil && *f.Event != d.EventID ||
-			f.Type != "" && !fanout.MatchType(f.Type, d.Type) || f.State != nil && *f.State != d.State ||
+			!fanout.Lists(f.Type, d.Type) || f.State != nil && *f.State != d.State ||
 			d.Stored.Before(f.Since) || !f.Until.IsZero() && !d.Stored.Before(f.Until) {
 			continue
 		}
