@@ -36,6 +36,9 @@ const (
 	WhyDisabled     Why = "disabled"      // at that time
 	WhyDuplicate    Why = "duplicate"     // an earlier event has the same dedupe key
 
+	WhyCatchingUp   Why = "catching_up"   // it is behind, and was not read so far
+	WhyLost         Why = "lost"          // it was behind, and the stream lost it meanwhile
+
 	// It was subscribed, and there is no delivery.
 	WhyExpired Why = "expired" // removed with retention, or read before the stream was made anew
 	WhyUnknown Why = "unknown" // the stream no longer has it, so its type is not known
@@ -82,6 +85,10 @@ type Receiver struct {
 	DisabledReason string // "": it is enabled
 	DisabledAt     time.Time
 	Removed        bool
+	Behind         bool // see [Catchup]; of one that is, its place:
+	Incarnation    int
+	Seq            stream.Seq
+	Lost           bool // the stream lost the sequence before it was read for the endpoint
 }
 
 // Answer is what became of the sequence for one endpoint. What does not belong to Why is
@@ -228,6 +235,14 @@ func (q *Question) refused(s *Span) Why {
 // absent says why there was no subscription at that place: none had begun, or
 // it was interrupted.
 func (a *Answer) absent(q *Question, at place, first *Span) {
+	switch {
+	case a.Lost:
+		a.Why = WhyLost
+		return
+	case a.Behind && (place{a.Receiver.Incarnation, a.Receiver.Seq}).less(at):
+		a.Why = WhyCatchingUp
+		return
+	}
 	begun := first != nil && (place{first.Incarnation, first.From}).less(at)
 	if first != nil && !begun {
 		a.From = &first.From

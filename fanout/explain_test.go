@@ -105,6 +105,8 @@ func TestExplainDetails(t *testing.T) {
 		"waits for its turn":         {Question{Deliveries: []deliver.Delivery{now}}, Receiver{}, Answer{Why: WhyPending, Delivery: &now, Hold: HoldTurn}},
 		"waits for its first":        {Question{Deliveries: []deliver.Delivery{fresh}}, Receiver{}, Answer{Why: WhyPending, Delivery: &fresh, Hold: HoldFirst}},
 		"waits for its endpoint":     {Question{Deliveries: []deliver.Delivery{lost}}, Receiver{DisabledReason: "manual", DisabledAt: since}, Answer{Why: WhyPending, Delivery: &lost, Hold: HoldDisabled, Since: since}},
+		"behind":                     {Question{Event: ev, Stored: noon}, Receiver{Behind: true, Incarnation: 1, Seq: 2}, Answer{Why: WhyCatchingUp}},
+		"lost while it was behind":   {Question{Event: ev, Stored: noon}, Receiver{Lost: true}, Answer{Why: WhyLost}},
 		"created later":              {Question{Event: ev, Stored: noon, Spans: []Span{{Subscription: late}}}, Receiver{CreatedAt: noon.Add(1)}, Answer{Why: WhyCreatedLater, From: &from}},
 		"enabled later":              {Question{Event: ev, Stored: noon, Spans: []Span{{Subscription: late}}}, Receiver{CreatedAt: since}, Answer{Why: WhyDisabled, From: &from}},
 		"disabled since":             {Question{Event: ev, Stored: noon, Spans: []Span{{Subscription: all, Ended: true, UntilIncarnation: 1, Until: 2}}}, Receiver{DisabledReason: "gone", DisabledAt: since}, Answer{Why: WhyDisabled, Since: since}},

@@ -1,10 +1,12 @@
 package sqlite
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"math"
+	"slices"
 
 	"github.com/grapnel-hooks/grapnel/cursor"
 	"github.com/grapnel-hooks/grapnel/deliver"
@@ -415,4 +417,34 @@ func (s *Store) EndpointGaps(ctx context.Context, org, endpoint string, limit in
 		return nil, fmt.Errorf("gaps of endpoint %s: %w", endpoint, err)
 	}
 	return list, nil
+}
+
+// behind says of the endpoints, which ascend, how far they are behind, and whether
+// the stream lost what is asked about before it was read for them.
+func (a *Audit) behind(q *fanout.Question, list []fanout.Receiver) error {
+	find := func(row int64) *fanout.Receiver {
+		i, ok := slices.BinarySearchFunc(list, row, func(r fanout.Receiver, row int64) int { return cmp.Compare(r.Row, row) })
+		if !ok {
+			return &fanout.Receiver{}
+		}
+		return &list[i]
+	}
+	err := each(a.c, func(scan func(...any) error) error {
+		var row int64
+		var at place
+		err := scan(&row, &at.incarnation, &at.seq)
+		r := find(row)
+		r.Behind, r.Incarnation, r.Seq = true, int(at.incarnation), stream.Seq(at.seq)
+		return err
+	}, "SELECT endpoint, incarnation, seq FROM catchups WHERE org=?", a.o.row)
+	if err != nil {
+		return err
+	}
+	return each(a.c, func(scan func(...any) error) error {
+		var row int64
+		err := scan(&row)
+		find(row).Lost = true
+		return err
+	}, `SELECT g.endpoint FROM endpoint_gaps g JOIN endpoints p ON p.id=g.endpoint
+		WHERE p.org=? AND g.incarnation=? AND g.from_seq<=? AND g.to_seq>=?`, a.o.row, q.Incarnation, q.Seq, q.Seq)
 }

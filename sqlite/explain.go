@@ -210,5 +210,8 @@ func (a *Audit) receivers(q *fanout.Question) ([]fanout.Receiver, error) {
 	}, `SELECT p.id, p.ulid, p.created_at, p.disabled_reason, p.disabled_at FROM json_each(?) j
 		CROSS JOIN endpoints p ON p.id=j.value WHERE p.org=?`, numbers(gone), a.o.row)
 	slices.SortFunc(list, func(a, b fanout.Receiver) int { return cmp.Compare(a.Row, b.Row) })
+	if err == nil {
+		err = a.behind(q, list)
+	}
 	return list, err
 }

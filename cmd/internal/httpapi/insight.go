@@ -69,7 +69,7 @@ type ExplainBody struct {
 // ExplainedBody is why one endpoint did or did not get it.
 type ExplainedBody struct {
 	EndpointID    string     `json:"endpoint_id" example:"ep_01KB2Q3X8V9W0Y1Z2A3B4C5D6E"`
-	Reason        string     `json:"reason" enum:"delivered,pending,dead,cancelled,not_reached,rejected,gated,gap,skipped,type_not_subscribed,other_workspace,filtered,created_later,disabled,duplicate,expired,unknown,missing" example:"type_not_subscribed"`
+	Reason        string     `json:"reason" enum:"delivered,pending,dead,cancelled,not_reached,rejected,gated,gap,skipped,type_not_subscribed,other_workspace,filtered,created_later,disabled,duplicate,catching_up,lost,expired,unknown,missing" example:"type_not_subscribed"`
 	Detail        string     `json:"detail" example:"it was subscribed to lead.*" doc:"For people"`
 	DeliveryID    string     `json:"delivery_id,omitempty" example:"dlv_01KB2Q3X8V9W0Y1Z2A3B4C5D6F"`
 	AttemptCount  *int       `json:"attempt_count,omitempty" nullable:"false"`
@@ -219,6 +219,10 @@ func Because(a *fanout.Answer) string {
 		return "it was disabled then"
 	case fanout.WhyDuplicate:
 		return fmt.Sprintf("the event at %d has the same id", a.Earlier.Seq)
+	case fanout.WhyCatchingUp:
+		return fmt.Sprintf("the endpoint is behind: the stream was read for it up to sequence %d", a.Receiver.Seq)
+	case fanout.WhyLost:
+		return "the endpoint was behind, and the stream lost the event before it was read for it"
 	case fanout.WhyExpired:
 		return "its delivery is too old to be kept, or was made from an earlier incarnation of the stream"
 	case fanout.WhyUnknown:
