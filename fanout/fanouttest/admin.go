@@ -170,6 +170,16 @@ func (b *Books) EnableEndpoint(ctx context.Context, name, id string) (deliver.En
 	})
 }
 
+// SetPaused holds the endpoint's deliveries back, or lets it go on.
+func (b *Books) SetPaused(ctx context.Context, name, id string, paused bool) (deliver.Endpoint, error) {
+	return b.change(name, id, func(o *org, e *endpoint) {
+		if e.Paused && !paused {
+			e.Health = e.Renewed()
+		}
+		e.Paused = paused
+	})
+}
+
 // RemoveEndpoint cancels what is pending. The history stays.
 func (b *Books) RemoveEndpoint(ctx context.Context, name, id string) error {
 	_, err := b.change(name, id, func(o *org, e *endpoint) {

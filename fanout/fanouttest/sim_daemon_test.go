@@ -42,8 +42,9 @@ func (s *sim) begin() {
 	d.lanes = deliver.NewLanes(deliver.LanesOptions{
 		Books:       books,
 		Source:      &fanout.Source{Books: d.books, Log: s.log},
-		Send:        d.send,
+		Send:        d.watched,
 		MaxInFlight: [...]int{0, 2, 8}[dice.IntN(3)],
+		MaxPerOrg:   [...]int{0, 1, 3}[dice.IntN(3)],
 		MaxTickets:  [...]int{0, 3, 40}[dice.IntN(3)],
 		Failpoint:   d.failpoint,
 		Log:         s.logger,
@@ -66,6 +67,7 @@ func (s *sim) begin() {
 	d.later = s.catchups(d)
 	endpoints, err := s.admin.AllEndpoints(s.ctx)
 	s.must(err)
+	s.watch(d, endpoints)
 	for _, ep := range endpoints {
 		s.must(d.lanes.Set(ep))
 	}
@@ -74,6 +76,7 @@ func (s *sim) begin() {
 			d.lanes.Remove(ep.Row)
 			return
 		}
+		s.toldOf(ep)
 		s.must(d.lanes.Set(ep))
 	})
 	d.ctx, d.stop = context.WithCancel(s.ctx)
@@ -212,7 +215,7 @@ func (d *daemon) send(ctx context.Context, _ *deliver.Target, p *deliver.Payload
 	if a.panics {
 		panic("a bug in the sender")
 	}
-	return deliver.Outcome{Class: a.class, Status: a.status, Duration: a.after}
+	return deliver.Outcome{Class: a.class, Status: a.status, RetryAfter: a.again, Duration: a.after}
 }
 
 // wake passes on a wake-up, if it is not lost.

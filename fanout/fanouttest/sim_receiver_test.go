@@ -18,6 +18,7 @@ const (
 	refusing      // cannot be connected to
 	late          // answers shortly before the timeout
 	goneAway      // 410
+	busy          // 429, for a while
 	moods
 )
 
@@ -27,15 +28,17 @@ type answer struct {
 	status int
 	after  time.Duration
 	panics bool // not the receiver: the sender
+	again  time.Duration
 }
 
 var answers = [moods]answer{
-	healthy:  {deliver.OK, 204, 20 * time.Millisecond, false},
-	failing:  {deliver.HTTP5xx, 500, 5 * time.Millisecond, false},
-	hanging:  {deliver.Timeout, 0, deliver.DefaultTimeout, false},
-	refusing: {deliver.Connect, 0, 0, false},
-	late:     {deliver.OK, 200, deliver.DefaultTimeout - time.Second, false},
-	goneAway: {deliver.HTTP4xx, 410, time.Millisecond, false},
+	healthy:  {deliver.OK, 204, 20 * time.Millisecond, false, 0},
+	failing:  {deliver.HTTP5xx, 500, 5 * time.Millisecond, false, 0},
+	hanging:  {deliver.Timeout, 0, deliver.DefaultTimeout, false, 0},
+	refusing: {deliver.Connect, 0, 0, false, 0},
+	late:     {deliver.OK, 200, deliver.DefaultTimeout - time.Second, false, 0},
+	goneAway: {deliver.HTTP4xx, 410, time.Millisecond, false, 0},
+	busy:     {deliver.HTTP4xx, 429, time.Millisecond, false, 15 * time.Second},
 }
 
 // receive takes in a request, if it comes through, and decides its answer.
@@ -89,4 +92,5 @@ func (s *sim) settled(rs []deliver.Record) {
 		s.tracef("booked: attempt %d of %v: %v, %v", r.Attempt.Number, r.Key, r.Attempt.Class, r.Next.State)
 		delete(s.open, r.Key)
 	}
+	s.remember(rs)
 }

@@ -66,6 +66,9 @@ func TestSimulation(t *testing.T) {
 type mutant struct {
 	broken      Broken
 	offersFirst bool // deliveries are handed over before they are committed
+
+	neverOpens   bool // failures in a row change nothing
+	ignoresHolds bool // Retry-After is not obeyed
 }
 
 // TestSimulationCatchesMutants proves that the simulation can fail: each rule
@@ -87,6 +90,9 @@ func TestSimulationCatchesMutants(t *testing.T) {
 		"a catch-up ends too late":                  {broken: Broken{OpenLate: true}},
 		"a catch-up's place moves before its rows":  {broken: Broken{PlaceFirst: true}},
 		"payloads are not kept":                     {broken: Broken{ForgetPayloads: true}},
+		"circuits never open":                       {neverOpens: true},
+		"Retry-After holds nobody":                  {ignoresHolds: true},
+		"the health of endpoints is forgotten":      {broken: Broken{ForgetHealth: true}},
 		"what is read again is not filtered":        {broken: Broken{ForgetFilters: true}},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -65,6 +65,9 @@ type sim struct {
 	alive     *daemon // nil: down
 	receivers map[int64]*receiver
 	ledger    map[fanout.Receipt]fanout.Tally
+	pulses    map[int64]*pulse               // of this life
+	epochs    int                            // of pulses, given
+	durable   map[int64]deliver.Health       // the newest that is
 	open      map[deliver.Key]fanout.Receipt // requested, and the outcome is not durable
 	broken    string
 }
@@ -83,6 +86,7 @@ func newSim(t *testing.T, seed uint64, m mutant) *sim {
 		ledger:    map[fanout.Receipt]fanout.Tally{}, open: map[deliver.Key]fanout.Receipt{},
 	}
 	s.dice = s.roll("script")
+	s.durable = map[int64]deliver.Health{}
 	if *simTell {
 		s.logger = slog.New(slog.NewTextHandler(t.Output(), nil))
 	}
@@ -194,6 +198,7 @@ func (s *sim) script() []func() {
 		{1, []func(){s.recreate}},
 		{2, []func(){s.refilter}},
 		{1, []func(){s.rollback}},
+		{1, []func(){s.outage, s.hold, s.hold}},
 		{1, []func(){s.backfill, s.quiet}},
 	}
 	var all []func()
@@ -235,7 +240,7 @@ func (s *sim) newEndpointFrom(b *Books, org string, after *stream.Seq) {
 		EventTypes:  types[s.dice.IntN(len(types))],
 		Workspace:   workspaces[s.dice.IntN(len(workspaces))],
 		Concurrency: 1 + s.dice.IntN(4),
-		Options:     deliver.Options{Filter: s.someFilter()},
+		Options:     deliver.Options{Filter: s.someFilter(), RateLimit: [...]float64{0, 0, 0, 20}[s.dice.IntN(4)]},
 	}, after)
 	s.refused(err)
 }
@@ -507,6 +512,7 @@ func (s *sim) calm() {
 		s.begin()
 	}
 	s.setDown(false)
+	s.goOn()
 	for _, org := range s.orgs {
 		delete(s.held, org)
 		s.refused(s.admin.ResumeCursor(s.ctx, org))
