@@ -3,6 +3,8 @@ package sign_test
 import (
 	"bytes"
 	"crypto/ed25519"
+	"crypto/hmac"
+	"crypto/sha256"
 	"encoding/base64"
 	"encoding/hex"
 	"encoding/json"
@@ -162,6 +164,20 @@ func TestSchemesNameTheCheck(t *testing.T) {
 		}
 		if got.Check != tc.check {
 			t.Errorf("%s, %s: failed %q, want %q (%v)", tc.scheme, tc.name, got.Check, tc.check, err)
+		}
+	}
+	// A secret that is no key must not become the empty one.
+	empty := hmac.New(sha256.New, nil)
+	empty.Write([]byte("evt_1.1795255200." + string(body)))
+	h := signed(sign.Standard, []sign.Secret{sign.NewSecret()}, "evt_1", now, body)
+	h.Set("X-Signed", "v1,"+base64.StdEncoding.EncodeToString(empty.Sum(nil)))
+	brought, err := sign.AnySecret("a-secret-of-a-platform")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, s := range []sign.Secret{brought, keyed} {
+		if verifier(sign.Standard, s).Verify(h, body, now) == nil {
+			t.Error("a signature by the empty key passes")
 		}
 	}
 	if err := verifier("md5", hexed).Verify(http.Header{}, body, now); err == nil {
