@@ -151,6 +151,7 @@ func (b *Books) DisableEndpoint(ctx context.Context, name, id, reason string) (d
 	return b.change(name, id, func(o *org, e *endpoint) {
 		if e.Enabled() {
 			b.disable(o, e, reason)
+			b.announce(e, stream.EndpointDisabled, "")
 		}
 	})
 }
@@ -160,6 +161,7 @@ func (b *Books) EnableEndpoint(ctx context.Context, name, id string) (deliver.En
 	return b.change(name, id, func(o *org, e *endpoint) {
 		if !e.Enabled() {
 			e.DisabledReason = ""
+			b.announce(e, stream.EndpointEnabled, "")
 			e.Health = e.Renewed()
 			if c := o.behind[e.Row]; c != nil {
 				o.grow(c, e)

@@ -19,6 +19,7 @@ type Disk struct {
 	orgs      map[string]*org
 	endpoints []*endpoint // by row - 1
 	events    []*event    // by number - 1
+	outbox    outbox
 }
 
 // NewDisk makes an empty Disk.

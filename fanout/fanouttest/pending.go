@@ -6,6 +6,7 @@ import (
 	"slices"
 
 	"github.com/grapnel-hooks/grapnel/deliver"
+	"github.com/grapnel-hooks/grapnel/stream"
 )
 
 // book writes one record, with disk.mu held, and reports whether that disabled
@@ -24,6 +25,9 @@ func (b *Books) book(r deliver.Record) (disabled bool) {
 	if e.payload == nil && !b.Broken.ForgetPayloads {
 		e.payload = r.Payload
 	}
+	if dies(d, &r) {
+		b.announceDead(b.disk.endpoint(d.Endpoint), e.typ)
+	}
 	// A delivery that was cancelled while its request was in flight stays so.
 	if d.state == deliver.Pending || b.Broken.Revive {
 		d.state, d.reason, d.Spent, d.Trigger, d.Due = r.Next.State, r.Next.Reason, r.Next.Spent, deliver.Retry, 0
@@ -35,18 +39,19 @@ func (b *Books) book(r deliver.Record) (disabled bool) {
 			d.line = r.Line
 		}
 	}
-	return b.learn(e.org, b.disk.endpoint(d.Endpoint), &r)
+	return b.learn(e, b.disk.endpoint(d.Endpoint), &r)
 }
 
 // learn takes from a record what it says of its endpoint.
-func (b *Books) learn(o *org, ep *endpoint, r *deliver.Record) (disabled bool) {
+func (b *Books) learn(e *event, ep *endpoint, r *deliver.Record) (disabled bool) {
 	if r.Health != nil && !b.Broken.ForgetHealth {
 		ep.noteHealth(*r.Health)
 	}
 	if r.Next.Disable == "" || ep.removed || !ep.Enabled() {
 		return false
 	}
-	b.disable(o, ep, r.Next.Disable)
+	b.disable(e.org, ep, r.Next.Disable)
+	b.announce(ep, stream.EndpointDisabled, e.typ)
 	return true
 }
 
@@ -71,6 +76,7 @@ func (b *Books) NoteHealth(ctx context.Context, notes []deliver.HealthNote) erro
 		e.noteHealth(n.Health)
 		if n.Disable != "" && e.Enabled() {
 			b.disable(b.disk.orgs[e.Org], e, n.Disable)
+			b.announce(e, stream.EndpointDisabled, "")
 			changed = append(changed, e.Endpoint)
 		}
 	}

@@ -77,6 +77,9 @@ func (s *sim) rest() string {
 			return fmt.Sprintf("%s was read up to %d, its stream ends with %d", org, pos.Seq, st.Last)
 		}
 	}
+	if rest := s.untold(); rest != "" {
+		return rest
+	}
 	s.disk.mu.Lock()
 	defer s.disk.mu.Unlock()
 	if rest := s.behind(); rest != "" {
@@ -94,6 +97,7 @@ func (s *sim) rest() string {
 
 // audit compares stream, books and receivers, when nothing moves any more.
 func (s *sim) audit() {
+	s.checkTold()
 	for _, org := range s.orgs {
 		ledger := &fanout.Ledger{Seen: map[fanout.Receipt]fanout.Tally{}}
 		for receipt, t := range s.ledger {

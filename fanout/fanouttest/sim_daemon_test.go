@@ -80,7 +80,7 @@ func (s *sim) begin() {
 		s.must(d.lanes.Set(ep))
 	})
 	d.ctx, d.stop = context.WithCancel(s.ctx)
-	for _, run := range []func(context.Context) error{d.lanes.Run, d.loop.Run, d.later.Run} {
+	for _, run := range []func(context.Context) error{d.lanes.Run, d.loop.Run, d.relay, d.later.Run} {
 		d.done.Go(func() {
 			if err := run(d.ctx); err != nil {
 				d.crash() // as the real one: an error of a part ends all

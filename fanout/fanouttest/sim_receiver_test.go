@@ -52,6 +52,7 @@ func (s *sim) receive(d *daemon, p *deliver.Payload, k deliver.Key, attempt int)
 	if p.Event != k.Event || p.Org != r.org {
 		s.violatedLocked("endpoint %d of %s was sent event %d of %s for delivery %v", k.Endpoint, r.org, p.Event, p.Org, k)
 	}
+	s.heard(p, k)
 	if n, ok := s.cancelled[k]; ok {
 		// One may have been on its way.
 		if s.cancelled[k] = n + 1; n > 0 {

@@ -66,6 +66,7 @@ func TestSimulation(t *testing.T) {
 type mutant struct {
 	broken      Broken
 	offersFirst bool // deliveries are handed over before they are committed
+	tellsTwice  bool // operational events are appended without a dedupe key
 
 	neverOpens   bool // failures in a row change nothing
 	ignoresHolds bool // Retry-After is not obeyed
@@ -90,6 +91,8 @@ func TestSimulationCatchesMutants(t *testing.T) {
 		"a catch-up ends too late":                  {broken: Broken{OpenLate: true}},
 		"a catch-up's place moves before its rows":  {broken: Broken{PlaceFirst: true}},
 		"payloads are not kept":                     {broken: Broken{ForgetPayloads: true}},
+		"operational events cause themselves":       {broken: Broken{TellOfTelling: true}},
+		"operational events have no dedupe key":     {tellsTwice: true},
 		"circuits never open":                       {neverOpens: true},
 		"Retry-After holds nobody":                  {ignoresHolds: true},
 		"the health of endpoints is forgotten":      {broken: Broken{ForgetHealth: true}},

@@ -64,6 +64,7 @@ type sim struct {
 	mu        sync.Mutex
 	alive     *daemon // nil: down
 	receivers map[int64]*receiver
+	tells     map[string]stream.ID // by which event receivers were told, by its key
 	ledger    map[fanout.Receipt]fanout.Tally
 	pulses    map[int64]*pulse               // of this life
 	epochs    int                            // of pulses, given
@@ -82,8 +83,8 @@ func newSim(t *testing.T, seed uint64, m mutant) *sim {
 		t: t, ctx: t.Context(), seed: seed, mutant: m,
 		log: &streamtest.Log{}, disk: NewDisk(),
 		positions: map[string]cursor.Position{}, held: map[string]bool{}, rolledBack: map[string]int{}, ended: map[deliver.Key]deliver.State{}, cancelled: map[deliver.Key]int{},
-		receivers: map[int64]*receiver{},
-		ledger:    map[fanout.Receipt]fanout.Tally{}, open: map[deliver.Key]fanout.Receipt{},
+		receivers: map[int64]*receiver{}, tells: map[string]stream.ID{},
+		ledger: map[fanout.Receipt]fanout.Tally{}, open: map[deliver.Key]fanout.Receipt{},
 	}
 	s.dice = s.roll("script")
 	s.durable = map[int64]deliver.Health{}
@@ -229,7 +230,7 @@ func (s *sim) addOrg(org string) {
 func (s *sim) newEndpoint(b *Books, org string) { s.newEndpointFrom(b, org, nil) }
 
 func (s *sim) newEndpointFrom(b *Books, org string, after *stream.Seq) {
-	types := [][]string{{"*"}, {"*"}, {"a.*"}, {"a.x"}, {"b.*", "a.x"}, {"c"}}
+	types := [][]string{{"*"}, {"*"}, {"a.*"}, {"a.x"}, {"b.*", "a.x"}, {"c"}, {"webhook.*"}, {"a.*", "webhook.*"}}
 	workspaces := []string{"", "", "w1", "w2"}
 	secret := sign.NewSecret()
 	s.mu.Lock()
