@@ -19,7 +19,10 @@ func (d *daemon) relay(ctx context.Context) error {
 			pass(50 * time.Millisecond)
 			continue
 		}
-		d.failpoint("announce.appended")
+		if d.s.crashing.Load() > 0 && d.s.chance("appended", d.life, d.calls.Add(1), 10) {
+			d.s.tracef("life %d crashes before it knows that %s was appended", d.life, t.Key)
+			d.crash()
+		}
 		if d.dead.Load() || d.books.Relayed(t) != nil {
 			return nil
 		}
