@@ -3,6 +3,8 @@ package deliver_test
 import (
 	"bufio"
 	"context"
+	"crypto/tls"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -349,5 +351,71 @@ func TestOneEventsTraceIsNotTheNexts(t *testing.T) {
 	}
 	if diff := cmp.Diff([]string{"", traceparent, "", ""}, got); diff != "" {
 		t.Errorf("-want +got:\n%s", diff)
+	}
+}
+
+// A receiver that speaks HTTP/2 and refuses a request, or goes away, says that it
+// has not looked at it. Still it is sent once.
+func TestREL27_HTTP2SendsNothingAgain(t *testing.T) {
+	for name, refuse := range map[string]func(h *delivertest.HTTP2Conn, stream uint32) error{
+		"refuses":   func(h *delivertest.HTTP2Conn, stream uint32) error { return h.Refuse(stream) },
+		"goes away": func(h *delivertest.HTTP2Conn, _ uint32) error { return h.GoAway() },
+		"goes away and closes": func(h *delivertest.HTTP2Conn, _ uint32) error {
+			return errors.Join(h.GoAway(), h.Close())
+		},
+		"closes": func(h *delivertest.HTTP2Conn, _ uint32) error { return h.Close() },
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				ca := delivertest.NewAuthority(t)
+				config := &tls.Config{Certificates: []tls.Certificate{ca.Certificate("receiver.example", time.Now().Add(time.Hour))}}
+				n := delivertest.NewNetwork()
+				n.Buffer()
+				n.Name("receiver.example", "93.184.215.14")
+				ln := n.Listen("93.184.215.14:443")
+				defer ln.Close()
+				var onWire, refused atomic.Int64
+				go serve(ln, delivertest.Hostile{Serve: func(c net.Conn) {
+					h, err := delivertest.HTTP2(c, config)
+					if err != nil {
+						return
+					}
+					defer h.Close()
+					for {
+						stream, err := h.Request()
+						if err != nil {
+							return
+						}
+						if onWire.Add(1)%2 == 1 {
+							err = h.Answer(stream, "204")
+						} else {
+							refused.Add(1)
+							err = refuse(h, stream)
+						}
+						if err != nil {
+							return
+						}
+					}
+				}})
+				options := inMemory(n)
+				options.RootCAs = ca.Pool()
+				s, to := newSender(t, options), target(t, "https://receiver.example/")
+				const attempts = 20
+				answered := 0
+				for i := range int64(attempts) {
+					switch o := send(t, s, to, i); {
+					case o.Class == deliver.OK:
+						answered++
+					case o.Class != deliver.Reset:
+						t.Errorf("%+v", o)
+					}
+				}
+				if onWire.Load() != attempts || int64(answered)+refused.Load() != attempts {
+					t.Errorf("%d requests on the wire for %d attempts, %d answered, %d refused", onWire.Load(), attempts, answered, refused.Load())
+				}
+				s.Close()
+				time.Sleep(time.Minute)
+			})
+		})
 	}
 }

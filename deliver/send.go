@@ -322,7 +322,9 @@ func broken(err error) (Class, string) {
 		return Reset, "the connection was reset before an answer came"
 	case errors.Is(err, errFlood):
 		return Reset, "the receiver sends more than its answers"
-	case strings.HasPrefix(err.Error(), "http2: Transport: cannot retry"):
+	case strings.Contains(err.Error(), "http2: client connection lost"):
+		return Reset, "the connection is dead: it answers no ping"
+	case strings.HasPrefix(err.Error(), "http2: Transport: cannot retry"), strings.Contains(err.Error(), "cannot rewind body"):
 		return Reset, "the receiver closed the connection, or refused the request, before it took it"
 	}
 	return Reset, "what came was not an HTTP response within its limits"

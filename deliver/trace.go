@@ -118,7 +118,7 @@ type conn struct {
 // Allowances of a connection that speaks HTTP/2, in bytes: for its beginning, and
 // for the headers, body and frames of each answer, which may be saved up.
 const (
-	allowAtFirst = 256 << 10
+	allowAtFirst = 64 << 10
 	allowEach    = maxResponseHeader + streamWindow + 16<<10
 	allowSaved   = MaxConcurrency * allowEach
 )

@@ -16,7 +16,7 @@ const (
 	connWindow      = 256 << 10 // the same over all streams
 	maxFrame        = 16 << 10
 	pingAfter       = 5 * time.Second // of silence, while requests wait
-	pingTimeout     = 5 * time.Second
+	pingTimeout     = 10 * time.Second
 	writeTimeout    = 10 * time.Second // of a receiver that does not read
 	identities      = 256              // with connections of their own
 	identityIdle    = time.Minute      // after which one is forgotten

@@ -99,3 +99,10 @@ func (b *buffered) carry() {
 		}
 	}
 }
+
+// SetDeadline implements net.Conn, for reads.
+func (b *buffered) SetDeadline(t time.Time) error { return b.Conn.SetReadDeadline(t) }
+
+// SetWriteDeadline implements net.Conn. Writes wait for room only, until the end is
+// closed.
+func (b *buffered) SetWriteDeadline(time.Time) error { return nil }

@@ -21,6 +21,9 @@ import (
 type Hostile struct {
 	Name  string
 	HTTPS bool
+	// HTTP2 ones begin to speak before they have read everything, so they need a
+	// network with buffers. A fault of theirs may leave the connection sound.
+	HTTP2 bool
 	// Serve handles one connection, and returns at the latest when the client
 	// has closed it. The caller closes it then.
 	Serve func(c net.Conn)
@@ -30,6 +33,9 @@ type Hostile struct {
 	Class     deliver.Class
 	Status    int
 	Truncated bool
+	// Fault says that the connection must not be used again. So it is when there is
+	// no status, or not all of the body.
+	Fault bool
 }
 
 // HostileHost is the name that the certificates of [Hostiles] are for, except
@@ -43,7 +49,7 @@ func Hostiles(tb testing.TB, ca *Authority) []Hostile {
 	tb.Helper()
 	bomb := gzipBomb()
 	good := ca.Certificate(HostileHost, time.Now().Add(time.Hour))
-	return []Hostile{
+	return append([]Hostile{
 		// REL-24: no answer, or none that ends.
 		{Name: "never answers", Slow: true, Class: deliver.Timeout, Serve: func(c net.Conn) {
 			takeRequest(c)
@@ -68,6 +74,22 @@ func Hostiles(tb testing.TB, ca *Authority) []Hostile {
 		{Name: "a status that is no number", Class: deliver.Reset, Serve: says("HTTP/1.1 OK 200\r\n\r\n")},
 		{Name: "a negative length", Class: deliver.Reset, Serve: says("HTTP/1.1 200 OK\r\nContent-Length: -1\r\n\r\n")},
 		{Name: "two lengths", Class: deliver.Reset, Serve: says("HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nab")},
+		{Name: "speaks HTTP/0.9", Class: deliver.Reset, Serve: says("<html>hello</html>")},
+		{Name: "speaks HTTP/2 where nobody asked", Class: deliver.Reset, Serve: says("\x00\x00\x00\x04\x00\x00\x00\x00\x00\x00\x00\x08\x06\x00\x00\x00\x00\x00")},
+		{Name: "a header without a colon", Class: deliver.Reset, Serve: says("HTTP/1.1 200 OK\r\nContent Length 0\r\n\r\n")},
+		{Name: "a NUL in a header", Class: deliver.Reset, Serve: says("HTTP/1.1 200 OK\r\nX-Nul: a\x00b\r\n\r\n")},
+		{Name: "a coding that nobody asked for", Class: deliver.Reset, Serve: says("HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip\r\n\r\nabc")},
+		{Name: "a hint each second", Slow: true, Class: deliver.Timeout, Serve: func(c net.Conn) {
+			takeRequest(c)
+			for {
+				if _, err := io.WriteString(c, "HTTP/1.1 103 Early Hints\r\n\r\n"); err != nil {
+					return
+				}
+				time.Sleep(time.Second)
+			}
+		}},
+		{Name: "64 KiB of headers", Class: deliver.Reset, Serve: says("HTTP/1.1 200 OK\r\nX-Filler: " + strings.Repeat("x", 64<<10) + "\r\n\r\n")},
+		{Name: "60 KiB of headers", Class: deliver.OK, Status: 204, Serve: says("HTTP/1.1 204 No Content\r\nX-Filler: " + strings.Repeat("x", 60<<10) + "\r\n\r\n")},
 		{Name: "1xx without end", Class: deliver.Reset, Serve: func(c net.Conn) {
 			takeRequest(c)
 			flood(c, "", "HTTP/1.1 103 Early Hints\r\n\r\n", 1<<30)
@@ -106,6 +128,29 @@ func Hostiles(tb testing.TB, ca *Authority) []Hostile {
 			reset(c)
 		}},
 		{Name: "2xx, chunks that are none", Class: deliver.OK, Status: 200, Truncated: true, Serve: says("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\nabc")},
+		{Name: "2xx, a chunk of 16 EiB", Class: deliver.OK, Status: 200, Truncated: true, Serve: says("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nffffffffffffffff\r\nabc")},
+		{Name: "2xx, a chunk whose length overflows", Class: deliver.OK, Status: 200, Truncated: true, Serve: says("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n10000000000000005\r\nabc")},
+		{Name: "2xx, chunks of a byte with long extensions", Class: deliver.OK, Status: 200, Truncated: true, Serve: func(c net.Conn) {
+			takeRequest(c)
+			flood(c, "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", "1;"+strings.Repeat("x", 900)+"\r\nx\r\n", 1<<30)
+		}},
+		{Name: "2xx, trailers without end", Class: deliver.OK, Status: 200, Truncated: true, Serve: func(c net.Conn) {
+			takeRequest(c)
+			flood(c, "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n", "X-Trailer: x\r\n", 1<<30)
+		}},
+		{Name: "2xx, more than was announced", Class: deliver.OK, Status: 200, Fault: true, Serve: says("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nabcdef")},
+		{Name: "2xx, and another answer", Class: deliver.OK, Status: 200, Fault: true,
+			Serve: says("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\nHTTP/1.1 500 Oops\r\nContent-Length: 0\r\n\r\n")},
+		{Name: "2xx, then half closed", Class: deliver.OK, Status: 204, Fault: true, Serve: func(c net.Conn) {
+			takeRequest(c)
+			io.WriteString(c, "HTTP/1.1 204 No Content\r\n\r\n")
+			if half, ok := c.(interface{ CloseWrite() error }); ok {
+				half.CloseWrite()
+			} else {
+				c.Close()
+			}
+			untilGone(c)
+		}},
 		{Name: "2xx, gzip bomb", Class: deliver.OK, Status: 200, Truncated: true, Serve: func(c net.Conn) {
 			takeRequest(c)
 			io.WriteString(c, "HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nConnection: close\r\n\r\n")
@@ -151,15 +196,26 @@ func Hostiles(tb testing.TB, ca *Authority) []Hostile {
 			Certificates: []tls.Certificate{good}, MaxVersion: tls.VersionTLS12})},
 		{Name: "TLS 1.3", HTTPS: true, Class: deliver.OK, Status: 204, Serve: speaksTLS(&tls.Config{
 			Certificates: []tls.Certificate{good}, NextProtos: []string{"http/1.1"}})},
-	}
+		{Name: "TLS warnings without end", HTTPS: true, Class: deliver.TLS, Serve: func(c net.Conn) {
+			io.ReadFull(c, make([]byte, 16))
+			go untilGone(c)
+			flood(c, "", "\x15\x03\x03\x00\x02\x01\x5a", 1<<30) // user_canceled, of TLS 1.2
+		}},
+		{Name: "TLS records of nothing without end", HTTPS: true, Class: deliver.TLS, Serve: func(c net.Conn) {
+			io.ReadFull(c, make([]byte, 16))
+			go untilGone(c)
+			flood(c, "", "\x16\x03\x03\x00\x00", 1<<30)
+		}},
+	}, hostileHTTP2(&tls.Config{Certificates: []tls.Certificate{good}})...)
 }
 
-// takeRequest reads one whole request.
-func takeRequest(c net.Conn) {
+// takeRequest reads one whole request, and reports whether there was one.
+func takeRequest(c net.Conn) bool {
 	req, err := http.ReadRequest(bufio.NewReader(c))
 	if err == nil {
-		io.Copy(io.Discard, req.Body)
+		_, err = io.Copy(io.Discard, req.Body)
 	}
+	return err == nil
 }
 
 // untilGone returns when the client has closed its end.
@@ -192,7 +248,7 @@ func flood(c net.Conn, head, chunk string, limit int64) {
 	}
 }
 
-// speaksTLS serves one 204 over TLS as config says.
+// speaksTLS answers 204 over TLS as config says.
 func speaksTLS(config *tls.Config) func(net.Conn) {
 	return func(raw net.Conn) {
 		c := tls.Server(raw, config)
@@ -200,9 +256,9 @@ func speaksTLS(config *tls.Config) func(net.Conn) {
 		if c.Handshake() != nil {
 			return
 		}
-		takeRequest(c)
-		io.WriteString(c, "HTTP/1.1 204 No Content\r\n\r\n")
-		untilGone(c)
+		for takeRequest(c) {
+			io.WriteString(c, "HTTP/1.1 204 No Content\r\n\r\n")
+		}
 	}
 }
 
