@@ -28,6 +28,8 @@ var worst = map[string]struct{ filter, data string }{
 	"skipped arrays":  {`data.x == 2`, filled(`{"y":[`, `[],`, `""]}`)},
 	"skipped escapes": {`data.x == 2`, filled(`{"y":"`, `\\`, `"}`)},
 	"escaped names":   {manyPaths("data.%c%d == 1"), filled(`{`, `"\u0061":1,`, `"b":1}`)},
+	"near names":      {manyPaths("data.%c%02d == 1"), filled(`{`, `"a99":1,`, `"b":1}`)},
+	"all at once":     {strings.Join(strings.SplitAfter(manyPaths("data.%c%d == 1"), "||")[:48], "") + `data.z` + `||data.x.matches("(a|ab|b)*c")`, filled(`{"x":"`+strings.Repeat("ab", 900)+`",`, `"\u0061":1,`, `"b":1}`)},
 	"one string":      {`data.x.contains("b")`, filled(`{"x":"`, `a`, `"}`)},
 	"escaped string":  {`data.x.contains("b") || data.x.contains("c")`, filled(`{"x":"`, `\n`, `"}`)},
 	"unicode string":  {`data.x.contains("b") || data.x.contains("c")`, filled(`{"x":"`, `\u00fc`, `"}`)},

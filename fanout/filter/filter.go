@@ -17,7 +17,7 @@ const (
 	MaxNumber   = 40      // characters of a number in a filter
 	MaxExponent = 300     // of a number in a filter, either way
 	MaxElements = 4096    // elements that one exists goes over in one event
-	MaxWork     = 300_000 // for one event: about as many nanoseconds
+	MaxWork     = 200_000 // for one event: about as many nanoseconds
 )
 
 // Filter is a compiled filter. It is immutable and safe for concurrent use.

@@ -10,8 +10,8 @@ const (
 	workValue    = 16 // each value, and each constant that it is compared with
 	workPattern  = 8  // each byte of a string and instruction of a regular expression
 	workEscaped  = 4  // each byte of a string that has an escape
-	workContains = 1  // each byte in which another string is looked for
-	workLong     = 4  // the same, when that string has longText bytes
+	workContains = 2  // this many bytes in which another string is looked for cost 1 …
+	workLong     = 4  // … and when that string has longText bytes, one costs this
 	longText     = 64
 	workBytes    = 8 // this many bytes of a string that is compared cost 1
 )
@@ -183,11 +183,11 @@ func (r *Reading) text(t *test, s []byte) bool {
 	case verbMatches:
 		return r.pay(workValue+len(s)*t.price) && t.re.Match(s)
 	case verbContains:
-		work := workContains
+		work := len(s) / workContains
 		if len(t.want[0].text) >= longText {
-			work = workLong
+			work = len(s) * workLong
 		}
-		return r.pay(workValue+len(s)*work) && bytes.Contains(s, t.want[0].text)
+		return r.pay(workValue+work) && bytes.Contains(s, t.want[0].text)
 	case verbStarts:
 		return r.pay(workValue) && bytes.HasPrefix(s, t.want[0].text)
 	case verbEnds:

@@ -222,11 +222,16 @@ func inner(b []byte, from, to int) []byte {
 // unescape appends what the inside of a JSON string says.
 func unescape(dst, raw []byte) []byte {
 	for {
-		i := bytes.IndexByte(raw, '\\')
-		if i < 0 || i+1 == len(raw) {
+		if len(raw) == 0 || raw[0] != '\\' { // else nothing is between two escapes
+			i := bytes.IndexByte(raw, '\\')
+			if i < 0 {
+				return append(dst, raw...)
+			}
+			dst, raw = append(dst, raw[:i]...), raw[i:]
+		}
+		if len(raw) == 1 {
 			return append(dst, raw...)
 		}
-		dst, raw = append(dst, raw[:i]...), raw[i:]
 		n := 2
 		switch raw[1] {
 		case 'b':
@@ -265,20 +270,27 @@ func unescapeUnits(dst, raw []byte) (_ []byte, n int) {
 }
 
 // unit is the number in \uXXXX.
-func unit(raw []byte) (r rune) {
+func unit(raw []byte) rune {
 	if len(raw) < 6 || raw[0] != '\\' || raw[1] != 'u' {
 		return utf8.RuneError
 	}
-	for _, c := range raw[2:6] {
-		switch {
-		case digit(c):
-			c -= '0'
-		case c|0x20 >= 'a' && c|0x20 <= 'f':
-			c = c | 0x20 - 'a' + 10
-		default:
-			return utf8.RuneError
-		}
-		r = r<<4 | rune(c)
+	a, b, c, d := hex[raw[2]], hex[raw[3]], hex[raw[4]], hex[raw[5]]
+	if a|b|c|d < 0 {
+		return utf8.RuneError
 	}
-	return r
+	return rune(a)<<12 | rune(b)<<8 | rune(c)<<4 | rune(d)
 }
+
+// hex is what hexadecimal digits are worth; -1 of others.
+var hex = func() (t [256]int8) {
+	for i := range t {
+		t[i] = -1
+	}
+	for i, c := range "0123456789abcdef" {
+		t[c] = int8(i)
+	}
+	for i, c := range "ABCDEF" {
+		t[c] = int8(10 + i)
+	}
+	return t
+}()
