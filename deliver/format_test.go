@@ -202,7 +202,7 @@ func TestFormatsInTurn(t *testing.T) {
 			ep = endpoints[round%len(endpoints)]
 		}
 		p := standardPayload(func(ev *stream.Event) {
-			switch round % 3 {
+			switch round / len(endpoints) % 3 {
 			case 0:
 				ev.Workspace, ev.DedupeKey, ev.TraceParent = "", "", "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
 			case 1:

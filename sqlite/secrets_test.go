@@ -152,3 +152,48 @@ func TestEndpointRevisions(t *testing.T) {
 		t.Errorf("audit (-want +got):\n%s", diff)
 	}
 }
+
+// A change can bring a secret, which takes the place of all others at once, in the
+// form of whatever format; it is kept, and the audit notes it without its text.
+func TestSecretOfAChange(t *testing.T) {
+	dir := t.TempDir()
+	s := open(t, Options{Dir: dir})
+	newWalker(t, s, "acme", 0)
+	e := addEndpoint(t, s, "acme")
+	if _, err := s.RotateSecret(t.Context(), "acme", e.ID, sign.NewSecret(), time.Hour); err != nil {
+		t.Fatal(err)
+	}
+	for _, secret := range []sign.Secret{sign.Ed25519.NewSecret(), brought(t), sign.NewSecret()} {
+		before, err := s.ListAudit(t.Context(), "acme", 0, 1)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, err := s.SetEndpoint(t.Context(), "acme", e.ID, EndpointChange{Secret: secret})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(got.Secrets) != 1 || !got.Secrets[0].Equal(secret) || got.Revision <= e.Revision {
+			t.Fatalf("%d secrets, revision %d", len(got.Secrets), got.Revision)
+		}
+		e = got
+		shut(t, s)
+		s = open(t, Options{Dir: dir})
+		if got, err = s.GetEndpoint(t.Context(), "acme", e.ID); err != nil || !slices.Equal(shown(got.Secrets), shown(e.Secrets)) {
+			t.Fatalf("after a restart %d secrets: %v", len(got.Secrets), err)
+		}
+		after, err := s.ListAudit(t.Context(), "acme", 0, 1)
+		if err != nil || after[0].ID == before[0].ID || after[0].Action != "secret.rotate" || strings.Contains(fmt.Sprint(after[0].Changes), secret.Reveal()) {
+			t.Errorf("the audit: %+v %v", after, err)
+		}
+	}
+	shut(t, s)
+}
+
+func brought(t *testing.T) sign.Secret {
+	t.Helper()
+	s, err := sign.SHA256Hex.ParseSecret("a secret of another platform")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/netip"
+	"runtime"
 	"strings"
 	"sync"
 	"testing"
@@ -276,4 +277,94 @@ func TestFormatThatIsGone(t *testing.T) {
 			}
 		}
 	})
+}
+
+// What an endpoint redacts is in nothing that is kept or told of its deliveries: not
+// in what the receiver gets and shows back, not in the shown request, not in the log
+// at its loudest, and not in the metrics. The event itself stays whole.
+func TestRedactedDataIsToldToNobody(t *testing.T) {
+	const canary = "canary-of-a-patient"
+	var log syncBuffer
+	d, err := openDaemon(t.Context(), daemonOptions{
+		Data: shortDir(t), Version: "test", NATSListen: "127.0.0.1:0", NATSSync: time.Minute, AllowHTTP: true,
+		Allow: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}, Listening: []string{"127.0.0.1:8480"},
+		Log: slog.New(slog.NewJSONHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug})),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, stop := context.WithCancel(context.WithoutCancel(t.Context()))
+	ended := make(chan error, 1)
+	go func() { ended <- d.Run(ctx) }()
+	defer func() {
+		stop()
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
+		if strings.Contains(log.String(), canary) {
+			t.Error("the log holds it")
+		}
+	}()
+	if _, err := d.AddOrg(ctx, httpapi.Org{ID: "acme", Payload: "data"}); err != nil {
+		t.Fatal(err)
+	}
+	var endpoints []string
+	var receivers []*delivertest.Receiver
+	for _, format := range []string{"", "tenantx", "cloudevents-binary"} {
+		r := delivertest.NewReceiver()
+		r.Otherwise(func(w http.ResponseWriter, req *http.Request) {
+			w.WriteHeader(http.StatusGone) // so that the first attempt is the last
+			req.Write(w)
+		})
+		e := newEndpoint(r.Start(t))
+		e.Options = deliver.Options{Format: format, Redact: []deliver.Redaction{{Path: "/data/patient"}, {Types: []string{"patient.*"}, Path: "/data/notes/*", Replace: json.RawMessage(`"-"`)}}}
+		made, err := d.AddEndpoint(ctx, e)
+		if err != nil {
+			t.Fatal(err)
+		}
+		endpoints, receivers = append(endpoints, made.Endpoint.ID), append(receivers, r)
+	}
+	data := `{"patient":{"name":"` + canary + `"},"notes":["` + canary + `"],"ward":"3"}`
+	appended, err := d.Append(ctx, "acme", []httpapi.NewEvent{{Type: "patient.admitted", Data: json.RawMessage(data)}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, id := range endpoints {
+		req := came(t, receivers[i], 1)
+		var attempts []deliver.Attempt
+		var one deliver.Delivery
+		for deadline := time.Now().Add(20 * time.Second); len(attempts) == 0; { // until the outcome is booked
+			if time.Now().After(deadline) {
+				t.Fatal("no attempt was booked")
+			}
+			all, _, err := d.Deliveries(ctx, "acme", httpapi.DeliveryFilter{Endpoint: id}, deliver.Key{}, 10)
+			if err != nil || len(all) != 1 {
+				t.Fatalf("%d deliveries: %v", len(all), err)
+			}
+			if one, attempts, err = d.Delivery(ctx, "acme", all[0].Key); err != nil {
+				t.Fatal(err)
+			}
+			runtime.Gosched()
+		}
+		shown, err := d.Requests(ctx, one, attempts)
+		if err != nil || len(shown) != 1 {
+			t.Fatalf("%d requests: %v", len(shown), err)
+		}
+		if string(shown[0].Body) != string(req.Body) || !strings.Contains(string(req.Body), `{"notes":["-"],"ward":"3"}`) {
+			t.Errorf("sent %s, shown %s", req.Body, shown[0].Body)
+		}
+		for what, v := range map[string]any{"wire": string(req.Body), "kept": string(attempts[0].Body), "attempt": attempts, "delivery": one, "shown": string(shown[0].Body), "request": shown} {
+			if text := fmt.Sprintf("%+v %s", v, v); strings.Contains(text, canary) {
+				t.Errorf("%s of %s holds it: %s", what, id, text)
+			}
+		}
+	}
+	families, err := d.registry.Gather()
+	if err != nil || strings.Contains(fmt.Sprint(families), canary) {
+		t.Errorf("the metrics hold it: %v", err)
+	}
+	e, err := d.Event(ctx, "acme", appended[0].ID)
+	if err != nil || string(e.Data) != data {
+		t.Errorf("the event is %s: %v", e.Data, err)
+	}
 }
