@@ -47,6 +47,7 @@ func TestExplainedInWords(t *testing.T) {
 		"the cursor was moved over sequences 3 to 5 by hand":             {Why: fanout.WhySkipped, Span: &fanout.Exception{From: 3, To: 5}},
 		"it was subscribed to lead.*, b":                                 {Why: fanout.WhyType, Types: []string{"lead.*", "b"}},
 		"it was subscribed to workspace berlin":                          {Why: fanout.WhyWorkspace, Scope: "berlin"},
+		"data.n > 1 is false":                                            {Why: fanout.WhyFiltered, Part: "data.n > 1 is false"},
 		"it was made after the event":                                    {Why: fanout.WhyCreatedLater},
 		"it was disabled then":                                           {Why: fanout.WhyDisabled},
 		"it is disabled (gone) since 2026-11-21T10:00:00Z":               {Why: fanout.WhyDisabled, Since: at, Receiver: fanout.Receiver{DisabledReason: "gone"}},
