@@ -223,6 +223,11 @@ func (r *canaryRun) use(receiver string) {
 	r.c.add("a secret that was made", rotated["secret"].(string))
 	r.must("PATCH", endpoint, `{"description":"changed","headers":{"Authorization":"[redacted]","X-Canary":"[redacted]"}}`, false)
 	r.must("POST", endpoint+"/test", "", false)
+	password := r.c.add("a password", "hunter-canary-password")
+	r.c.add("a user and password", base64.StdEncoding.EncodeToString([]byte("grapnel:"+password)))
+	authenticated := r.must("POST", org+"/endpoints", fmt.Sprintf(`{"url":%q,"event_types":["none"],"auth":{"type":"basic","username":"grapnel","password":%q}}`, receiver, password), true)
+	r.must("POST", org+"/endpoints/"+authenticated["id"].(string)+"/test", "", false)
+	r.must("PATCH", org+"/endpoints/"+authenticated["id"].(string), `{"auth":{"type":"basic","username":"other"}}`, false)
 	r.must("POST", "/api/v1/keys/rotate", "", false)
 
 	r.must("POST", org+"/events", `{"type":"a.b","data":{"x":1}}`, false)
@@ -235,6 +240,11 @@ func (r *canaryRun) use(receiver string) {
 		{"POST", org + "/endpoints", `{"url":"` + receiver + `","headers":{"X-Key":"` + wrong + `\u0001"}}`},
 		{"POST", org + "/endpoints", `{"url":"` + receiver + `","headers":{"Host":"` + wrong + `"}}`},
 		{"PATCH", endpoint, `{"headers":"` + wrong + `"}`},
+		{"PATCH", endpoint, `{"auth":{"type":"bearer","token":"` + wrong + `"}}`}, // beside a header Authorization
+		{"PATCH", endpoint, `{"auth":{"type":"basic","username":"x","token":"` + wrong + `"}}`},
+		{"PATCH", endpoint, `{"auth":{"type":"bearer","token":"` + wrong + ` \u0001"}}`},
+		{"PATCH", endpoint, `{"auth":{"type":"oauth2","client_id":"x","client_secret":"` + wrong + `","token_url":"https://x:` + wrong + `@hooks.example/"}}`},
+		{"PATCH", endpoint, `{"tls":{"certificate":"` + wrong + `","key":"` + wrong + `"}}`},
 		{"POST", endpoint + "/rotate-secret", `{"secret":"` + wrong + `"}`},
 		{"GET", org + "/endpoints?token=" + wrong, ""},
 		{"GET", "/" + wrong, ""},
