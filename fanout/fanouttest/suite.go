@@ -67,7 +67,7 @@ type Opener func(t *testing.T) (s Store, reopen func() Store)
 // [fanout.SourceBooks], [deliver.Books] and [fanout.Audited]. After each test
 // [fanout.Check] holds the books against the stream that they were made from.
 func TestBooks(t *testing.T, open Opener) {
-	for _, tests := range []map[string]func(*suite){commitTests, recordTests, adminTests, byHandTests, cursorTests, catchupTests, lineTests, filterTests} {
+	for _, tests := range []map[string]func(*suite){commitTests, recordTests, adminTests, byHandTests, cursorTests, catchupTests, lineTests, filterTests, healthTests} {
 		for name, test := range tests {
 			t.Run(name, func(t *testing.T) {
 				s := newSuite(t, open)
