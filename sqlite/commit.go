@@ -75,6 +75,9 @@ func (s *Store) Commit(ctx context.Context, p fanout.Plan) ([]fanout.Written, er
 		case err != nil:
 			return nil, fmt.Errorf("commit %s after %d: %w", p.Org, p.From.Seq, err)
 		}
+		if p.From.Incarnation == p.To.Incarnation {
+			o.pace.count(s.now(), float64(p.To.Seq-p.From.Seq))
+		}
 		return written, nil
 	}
 }

@@ -31,6 +31,7 @@ type Cursor struct {
 	Gaps       uint64    // ranges of sequences that were gone
 	GapEvents  uint64    // sequences in them
 	GapAt      time.Time // when the latest was found; zero: none was
+	Pace       Pace
 	Counts
 }
 
@@ -103,6 +104,7 @@ func (s *Store) cursor(org string) (Cursor, error) {
 	if err != nil {
 		return Cursor{}, fmt.Errorf("position of %s: %w", org, err)
 	}
+	c.Pace = o.pace.read(s.now())
 	return c, nil
 }
 
@@ -125,7 +127,7 @@ func (s *Store) Cursors(ctx context.Context) ([]Cursor, error) {
 			return nil, fmt.Errorf("cursors: %w", err)
 		}
 		if o, err := s.find(c.Org); err == nil {
-			c.Counts = o.counts(waiting[o.row])
+			c.Counts, c.Pace = o.counts(waiting[o.row]), o.pace.read(s.now())
 		}
 		list = append(list, c)
 	}

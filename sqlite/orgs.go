@@ -44,6 +44,7 @@ type orgState struct {
 	segment   segment // the open one
 
 	pending, dead atomic.Int64 // deliveries
+	pace          meter        // of fan-out
 }
 
 func (s *Store) loadOrgs() error {

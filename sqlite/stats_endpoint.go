@@ -243,6 +243,36 @@ func (s *Store) endpointCounts(row int64) (pending, dead int64) {
 	return c.pending, c.dead
 }
 
+// Backlogged is what one endpoint has to do, or cannot do any more.
+type Backlogged struct {
+	Endpoint      string // ep_…
+	Pending, Dead int64
+}
+
+// Backlogged lists up to limit endpoints of the org that have pending or dead
+// deliveries: those with the most pending ones first, then those with the most dead
+// ones. It touches no disk.
+func (s *Store) Backlogged(_ context.Context, org string, limit int) ([]Backlogged, error) {
+	o, err := s.find(org)
+	if err != nil {
+		return nil, err
+	}
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	var list []Backlogged
+	s.standing.mu.Lock()
+	for _, row := range o.endpoints {
+		if c, e := s.standing.of[row], s.endpoints[row]; c != (change{}) && e != nil {
+			list = append(list, Backlogged{e.ID, c.pending, c.dead})
+		}
+	}
+	s.standing.mu.Unlock()
+	slices.SortFunc(list, func(a, b Backlogged) int {
+		return cmp.Or(cmp.Compare(b.Pending, a.Pending), cmp.Compare(b.Dead, a.Dead), cmp.Compare(a.Endpoint, b.Endpoint))
+	})
+	return list[:min(len(list), limit)], nil
+}
+
 // standing counts the pending and dead deliveries of each endpoint that has
 // some.
 type standing struct {

@@ -22,8 +22,8 @@ type benchOptions struct {
 	Load       float64 // of the measured rate, for the latency
 	LatencyFor time.Duration
 	Linger     time.Duration // for what is late, where deliveries of others are booked, too
-	Keys       bool   // events carry dedupe keys
-	Profile    string // file for a CPU profile of the last walk of each kind, ".N" appended
+	Keys       bool          // events carry dedupe keys
+	Profile    string        // file for a CPU profile of the last walk of each kind, ".N" appended
 	JSON       bool
 }
 

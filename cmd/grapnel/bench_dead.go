@@ -114,7 +114,7 @@ func (b *deadBooks) fill(ctx context.Context, n int) error {
 	}
 	body[0], body[deadBytes-1] = '{', '}'
 	for b.made < n {
-		now := end.Add(-deadSpan * time.Duration(n-b.made) / time.Duration(n))
+		now := end.Add(-time.Duration(float64(deadSpan) * float64(n-b.made) / float64(n)))
 		to := b.pos
 		to.Created, to.Anchor, to.Incarnation = now, now, 1
 		to.Seq += stream.Seq(size)

@@ -69,7 +69,7 @@ type cursorDetail struct {
 func (a *app) cursorShow() *cobra.Command {
 	return &cobra.Command{
 		Use:   "show ORG",
-		Short: "Show an organization's cursor, with gaps and rejected events",
+		Short: "Show an organization's cursor: its rate, who has the most to do, gaps and rejected events",
 		Example: `  grapnel cursor show acme
   grapnel cursor show acme --json`,
 		Args: cobra.ExactArgs(1),
@@ -140,11 +140,20 @@ func (a *app) printCursor(b httpapi.CursorBody, gaps httpapi.List[httpapi.GapBod
 	f.add("moved", momentOf(b.UpdatedAt))
 	f.add("lag", b.Lag)
 	f.add("age", cursorAge(b))
+	f.add("events/s", fmt.Sprintf("%.1f, %.1f, %.1f (1 m, 5 m, 1 h)", b.Rate1m, b.Rate5m, b.Rate1h))
 	f.add("pending", fmt.Sprintf("%d, %d of them due", b.Pending, b.Due))
 	f.add("dead", b.Dead)
 	f.add("rejected", b.Rejected)
 	f.add("gaps", b.Gaps)
 	f.print(a.out, a.ink())
+	if len(b.Endpoints) > 0 {
+		a.printf("\nEndpoints with the most to do:\n")
+		t := &table{columns: []string{"ENDPOINT", ">PENDING", ">DEAD"}}
+		for _, e := range b.Endpoints {
+			t.add(e.EndpointID, e.Pending, e.Dead)
+		}
+		t.print(a.out, a.ink())
+	}
 	if len(gaps.Data) > 0 {
 		a.printf("\nSequences that were never fanned out:\n")
 		t := gapTable()

@@ -27,8 +27,19 @@ func (d *daemon) Cursor(ctx context.Context, org string) (httpapi.Cursor, error)
 	if err != nil {
 		return httpapi.Cursor{}, answered(err)
 	}
-	return d.cursor(ctx, c)
+	shown, err := d.cursor(ctx, c)
+	if err != nil {
+		return shown, err
+	}
+	most, err := d.store.Backlogged(ctx, org, backloggedShown)
+	for _, e := range most {
+		shown.Endpoints = append(shown.Endpoints, httpapi.Backlogged(e))
+	}
+	return shown, answered(err)
 }
+
+// backloggedShown is how many endpoints are shown with a cursor.
+const backloggedShown = 20
 
 // Cursors shows those of up to limit orgs after the given one.
 func (d *daemon) Cursors(ctx context.Context, after string, limit int) ([]httpapi.Cursor, error) {
@@ -54,7 +65,7 @@ func (d *daemon) cursor(ctx context.Context, c sqlite.Cursor) (httpapi.Cursor, e
 	shown := httpapi.Cursor{
 		Position: c.Position, UpdatedAt: c.UpdatedAt,
 		Pending: c.Pending, Due: c.Due, Dead: c.Dead, Rejected: int64(c.Rejected), Gaps: int64(c.Gaps),
-		State: "live",
+		State: "live", Pace: httpapi.Pace(c.Pace),
 	}
 	if shown.Stream == "" {
 		shown.Stream = d.names.Stream(c.Org)

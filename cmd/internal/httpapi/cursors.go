@@ -114,6 +114,10 @@ func cursorBody(c Cursor) CursorBody {
 		FirstSeq: uint64(c.First), LastSeq: uint64(c.Last), Position: uint64(c.Seq), UpdatedAt: optional(c.UpdatedAt),
 		Lag: c.Lag, AgeSeconds: math.Round(c.Age.Seconds()*1000) / 1000,
 		Pending: c.Pending, Due: c.Due, Dead: c.Dead, Rejected: c.Rejected, Gaps: c.Gaps, State: c.State,
+		Rate1m: thousandths(c.Pace.Minute), Rate5m: thousandths(c.Pace.FiveMinutes), Rate1h: thousandths(c.Pace.Hour),
+		Endpoints: shaped(c.Endpoints, func(e Backlogged) BackloggedBody {
+			return BackloggedBody{EndpointID: e.Endpoint, Pending: e.Pending, Dead: e.Dead}
+		}),
 	}
 }
 

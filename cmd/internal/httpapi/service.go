@@ -234,6 +234,23 @@ type Cursor struct {
 	Rejected    int64  // events
 	Gaps        int64  // ranges
 	State       string // live, behind, paused, gated, gap, regressed, stream-missing, unreachable
+	Pace        Pace
+
+	// Endpoints are those with the most pending or dead deliveries, up to 20; of
+	// one cursor only, not in lists.
+	Endpoints []Backlogged
+}
+
+// Pace is how many events a second are fanned out, over the last minute, five
+// minutes and hour.
+type Pace struct {
+	Minute, FiveMinutes, Hour float64
+}
+
+// Backlogged is what one endpoint has to do, or cannot do any more.
+type Backlogged struct {
+	Endpoint      string // ep_…
+	Pending, Dead int64  // deliveries
 }
 
 // Place is a sequence of one incarnation of an org's stream.

@@ -226,6 +226,18 @@ type CursorBody struct {
 	Rejected      int64      `json:"rejected" example:"0"`
 	Gaps          int64      `json:"gaps" example:"0"`
 	State         string     `json:"state" enum:"live,behind,paused,gated,gap,regressed,stream-missing,unreachable" example:"behind"`
+	Rate1m        float64    `json:"rate_1m" example:"12.5" doc:"Events a second that were fanned out, over about the last minute; measured since the daemon's start"`
+	Rate5m        float64    `json:"rate_5m" example:"11.2"`
+	Rate1h        float64    `json:"rate_1h" example:"4.1"`
+
+	Endpoints []BackloggedBody `json:"endpoints,omitempty" nullable:"false" doc:"Those with the most pending or dead deliveries, up to 20; left out of lists"`
+}
+
+// BackloggedBody is what one endpoint has to do, or cannot do any more.
+type BackloggedBody struct {
+	EndpointID string `json:"endpoint_id" example:"ep_01KB2Q3X8V9W0Y1Z2A3B4C5D6E"`
+	Pending    int64  `json:"pending" example:"3"`
+	Dead       int64  `json:"dead" example:"0"`
 }
 
 // GapBody is a range of sequences that were never fanned out.

@@ -8,6 +8,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -563,7 +564,33 @@ func (s *Service) cursor(org string) httpapi.Cursor {
 func (s *Service) Cursor(_ context.Context, org string) (httpapi.Cursor, error) {
 	leave, err := s.enter(org)
 	defer leave()
-	return s.cursor(org), err
+	c := s.cursor(org)
+	c.Endpoints = s.backlogged(org)
+	return c, err
+}
+
+// backlogged are the endpoints with pending or dead deliveries, by id.
+func (s *Service) backlogged(org string) (list []httpapi.Backlogged) {
+	of := map[string]*httpapi.Backlogged{}
+	for _, d := range s.deliveries {
+		if d.Org != org || d.State != deliver.Pending && d.State != deliver.Dead {
+			continue
+		}
+		b := of[d.Endpoint]
+		if b == nil {
+			b = &httpapi.Backlogged{Endpoint: d.Endpoint}
+			of[d.Endpoint] = b
+		}
+		if d.State == deliver.Pending {
+			b.Pending++
+		} else {
+			b.Dead++
+		}
+	}
+	for _, id := range slices.Sorted(maps.Keys(of)) {
+		list = append(list, *of[id])
+	}
+	return list
 }
 
 func (s *Service) Cursors(_ context.Context, after string, limit int) ([]httpapi.Cursor, error) {
