@@ -36,8 +36,8 @@ const (
 	WhyDisabled     Why = "disabled"      // at that time
 	WhyDuplicate    Why = "duplicate"     // an earlier event has the same dedupe key
 
-	WhyCatchingUp   Why = "catching_up"   // it is behind, and was not read so far
-	WhyLost         Why = "lost"          // it was behind, and the stream lost it meanwhile
+	WhyCatchingUp Why = "catching_up" // it is behind, and was not read so far
+	WhyLost       Why = "lost"        // it was behind, and the stream lost it meanwhile
 
 	// It was subscribed, and there is no delivery.
 	WhyExpired Why = "expired" // removed with retention, or read before the stream was made anew
