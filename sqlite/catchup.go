@@ -142,7 +142,7 @@ func (s *Store) CatchUp(ctx context.Context, c fanout.Catchup, n int, read fanou
 		return got, err
 	}
 	var st fanout.Stretch
-	near := n > 0 && far.Seq <= c.Seq+catchupNear
+	near := n > 0 && far.Seq <= c.Seq+s.near()
 	if !near {
 		if st, err = read(ctx, c, far); err != nil {
 			return got, err
@@ -154,6 +154,14 @@ func (s *Store) CatchUp(ctx context.Context, c fanout.Catchup, n int, read fanou
 		return s.lastSteps(ctx, o, got, read)
 	}
 	return s.catchUp(ctx, o, got, st, n)
+}
+
+// near is catchupNear, or less when that many rows would park the endpoint again.
+func (s *Store) near() stream.Seq {
+	if s.o.ParkAfter > 0 {
+		return stream.Seq(min(catchupNear, max(s.o.ParkAfter/2, 1)))
+	}
+	return catchupNear
 }
 
 // lastSteps reads all that is left, and opens the subscription.

@@ -28,6 +28,7 @@ type hook struct {
 	workspace string
 	attempts  int
 	timeout   time.Duration // 0: a second
+	start     string        // in the stream; "": now
 	// moods draws how a request is answered while there are faults; nil: well.
 	moods func(*rand.Rand) answer
 	// always is how every request is answered, faults or not; nil: see moods.

@@ -65,6 +65,7 @@ func TestKill(t *testing.T) {
 		{"power cut", testPowerCut},
 		{"broker away", testBrokerAway},
 		{"disk full", testDiskFull},
+		{"endpoints that are behind", testCatchUp},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
@@ -184,6 +185,7 @@ func addHook(ctx context.Context, v *victim, r *receiver, h *hook) error {
 		URL: r.url + h.name, EventTypes: h.types, TimeoutMS: &timeout,
 		Retry: &httpapi.Retry{Initial: &initial, MaxInterval: &longest, Multiplier: &multiplier, Attempts: &h.attempts},
 	}
+	create.Start = httpapi.StartText(h.start)
 	if h.workspace != "" {
 		create.WorkspaceID = httpapi.Text(h.workspace)
 	}
