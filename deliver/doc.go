@@ -17,6 +17,14 @@
 //	 │  └ endpoint deleted ──▶ cancelled
 //	 └─────────── retried by hand, from any of the three
 //
+// # Health
+//
+// Above its deliveries an endpoint has a [Health]: after some failures in a row
+// its circuit opens, one probe at a time is sent while all else waits and uses
+// no attempts, and the first success releases what waits, the oldest event
+// first and with a ramp. [Health.After] is the pure function that says so; the
+// lane obeys it, the books keep it.
+//
 // # Lanes
 //
 // Each endpoint has a lane: a bounded queue in memory with its own
@@ -33,4 +41,5 @@
 //	after commit, before the lane has it   paged in from the books at start
 //	request sent, outcome not booked       sent again, same webhook-id
 //	outcome booked                         never sent again unless due again
+//	circuit closed, not all is released    released again at start
 package deliver
