@@ -54,6 +54,7 @@ type Broken struct {
 	ForgetFilters  bool // what is read again is read without filters
 	ForgetLines    bool // Lines knows of none
 	ForgetHealth   bool // endpoints seem well after each start
+	RowsOnly       bool // what a replay makes pending is written without its place
 	TellOfTelling  bool // what comes of attempts at operational events is told
 }
 

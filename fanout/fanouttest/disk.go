@@ -20,6 +20,9 @@ type Disk struct {
 	endpoints []*endpoint // by row - 1
 	events    []*event    // by number - 1
 	outbox    outbox
+	replays   []*replay
+
+	onReplayed func(number int, k deliver.Key) // a test's; told what replays make pending
 }
 
 // NewDisk makes an empty Disk.

@@ -58,6 +58,8 @@ func (s *sim) drained() {
 	var rest string
 	for range int(simDrain / simStep) {
 		pass(simStep)
+		s.resumeReplays()
+		s.carryReplays()
 		s.inspect()
 		if rest = s.rest(); rest == "" || !s.ok() {
 			return
@@ -68,6 +70,9 @@ func (s *sim) drained() {
 
 // rest says what is still to be done.
 func (s *sim) rest() string {
+	if s.replaysGoOn() {
+		return "a replay is not done"
+	}
 	for _, org := range s.orgs {
 		pos, err := s.admin.Position(s.ctx, org)
 		s.must(err)
@@ -120,7 +125,7 @@ func (s *sim) audit() {
 func (s *sim) budget(d *delivery) {
 	counted := 0
 	for _, a := range d.attempts {
-		if a.Trigger == deliver.Manual {
+		if a.Trigger == deliver.Manual || a.Trigger == deliver.Replay {
 			return
 		}
 		if a.Class != deliver.Ours {

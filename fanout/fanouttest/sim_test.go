@@ -90,6 +90,7 @@ func TestSimulationCatchesMutants(t *testing.T) {
 		"a catch-up ends too early":                 {broken: Broken{OpenEarly: true}},
 		"a catch-up ends too late":                  {broken: Broken{OpenLate: true}},
 		"a catch-up's place moves before its rows":  {broken: Broken{PlaceFirst: true}},
+		"a replay's place is not committed":         {broken: Broken{RowsOnly: true}},
 		"payloads are not kept":                     {broken: Broken{ForgetPayloads: true}},
 		"operational events cause themselves":       {broken: Broken{TellOfTelling: true}},
 		"operational events have no dedupe key":     {tellsTwice: true},

@@ -59,6 +59,7 @@ type sim struct {
 	positions map[string]cursor.Position
 	held      map[string]bool // paused: their positions stay
 	ended     map[deliver.Key]deliver.State
+	replays   []*simReplay        // by number
 	cancelled map[deliver.Key]int // by hand, and the requests that came since; guarded by mu
 
 	mu        sync.Mutex
@@ -159,6 +160,7 @@ func (s *sim) run() string {
 			s.begin()
 		}
 		script[s.dice.IntN(len(script))]()
+		s.carryReplays()
 		s.inspect()
 		if !s.ok() {
 			break
@@ -201,6 +203,7 @@ func (s *sim) script() []func() {
 		{1, []func(){s.rollback}},
 		{1, []func(){s.outage, s.hold, s.hold}},
 		{1, []func(){s.backfill, s.quiet}},
+		{2, []func(){s.startReplay, s.startReplay, s.setReplay}},
 	}
 	var all []func()
 	for i, k := range kinds {
