@@ -42,7 +42,8 @@ type Span struct {
 
 // Covers reports whether the subscription held at that sequence.
 func (s *Span) Covers(incarnation int, seq stream.Seq) bool {
-	return span{after: place{s.Incarnation, s.From}, ended: s.Ended, until: place{s.UntilIncarnation, s.Until}}.covers(place{incarnation, seq})
+	sp := span{after: place{s.Incarnation, s.From}, ended: s.Ended, until: place{s.UntilIncarnation, s.Until}}
+	return sp.covers(place{incarnation, seq})
 }
 
 // Exception is a range of sequences that made no deliveries, and why.

@@ -40,7 +40,7 @@ type span struct {
 	until  place // inclusive, when ended
 }
 
-func (s span) covers(p place) bool {
+func (s *span) covers(p place) bool {
 	return s.after.less(p) && (!s.ended || !s.until.less(p))
 }
 
@@ -136,7 +136,7 @@ func (s *Set) Match(ev *stream.Event, incarnation int, dst []int64) []int64 {
 				least = i
 			}
 		}
-		head := lists[least][0]
+		head := &lists[least][0]
 		if head.covers(at) && (len(dst) == base || dst[len(dst)-1] != head.row) {
 			if head.filter != 0 && reading == nil {
 				reading = s.filters.Read(ev)
