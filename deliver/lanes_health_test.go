@@ -111,7 +111,7 @@ func TestCircuit(t *testing.T) {
 		if want := 200 - FailuresToOpen - w.requests(1); waiting < want || waiting == 200 {
 			t.Errorf("%d deliveries were never attempted, want at least %d", waiting, want)
 		}
-		if h := r.books.health[1]; !h.Open() || h.Failures != FailuresToOpen+w.requests(1) {
+		if h := r.books.healthOf(1); !h.Open() || h.Failures != FailuresToOpen+w.requests(1) {
 			t.Errorf("in the books: %+v", h)
 		}
 
@@ -150,11 +150,11 @@ func TestCircuit(t *testing.T) {
 				break
 			}
 		}
-		if h := r.books.health[1]; !h.Well() {
+		if h := r.books.healthOf(1); !h.Well() {
 			t.Errorf("in the books: %+v, want well", h)
 		}
-		if want := []Turn{Opened, Recovered}; !slices.Equal(r.books.turns, want) {
-			t.Errorf("turns %v, want %v", r.books.turns, want)
+		if want := []Turn{Opened, Recovered}; !slices.Equal(r.books.told(), want) {
+			t.Errorf("turns %v, want %v", r.books.told(), want)
 		}
 		r.end()
 	})
@@ -172,7 +172,7 @@ func TestCircuitAfterARestart(t *testing.T) {
 		for life := range 20 {
 			r := newRigOn(t, b, 0)
 			w := watch(r, d.answer)
-			r.endpoint(1, func(e *Endpoint) { e.Health = b.health[1] })
+			r.endpoint(1, func(e *Endpoint) { e.Health = b.healthOf(1) })
 			r.run()
 			time.Sleep(time.Minute)
 			if life == 19 {
@@ -184,10 +184,10 @@ func TestCircuitAfterARestart(t *testing.T) {
 				requests += w.requests(1)
 			}
 			r.end()
-			if h := b.health[1]; life < 19 && h.Probes < last.Probes {
+			if h := b.healthOf(1); life < 19 && h.Probes < last.Probes {
 				t.Errorf("life %d: %d probes, before %d", life, h.Probes, last.Probes)
 			}
-			last = b.health[1]
+			last = b.healthOf(1)
 		}
 		if requests > FailuresToOpen+6 {
 			t.Errorf("%d requests in 20 minutes with 20 restarts", requests)
@@ -211,14 +211,14 @@ func TestReleaseAfterARestart(t *testing.T) {
 		}
 		r.books.health[1] = Health{Successes: 1, Released: true, Releasing: true, Step: 9}
 		w := watch(r, ok)
-		r.endpoint(1, func(e *Endpoint) { e.Health, e.Concurrency = r.books.health[1], 1 })
+		r.endpoint(1, func(e *Endpoint) { e.Health, e.Concurrency = r.books.healthOf(1), 1 })
 		r.run()
 		time.Sleep(time.Second)
 		synctest.Wait()
 		if n := w.requests(1); n != 50 || !slices.IsSorted(w.events[1]) {
 			t.Errorf("%d sent within a second of the start, want 50, the oldest first: %v", n, w.events[1])
 		}
-		if h := r.books.health[1]; h.Releasing {
+		if h := r.books.healthOf(1); h.Releasing {
 			t.Errorf("still releasing: %+v", h)
 		}
 		r.end()
@@ -241,21 +241,21 @@ func TestFiveDaysOutage(t *testing.T) {
 			time.Sleep(time.Hour)
 		}
 		synctest.Wait()
-		if h := r.books.health[1]; !h.Warned || h.DisablesAt(0).Sub(start) > 6*24*time.Hour {
+		if h := r.books.healthOf(1); !h.Warned || h.DisablesAt(0).Sub(start) > 6*24*time.Hour {
 			t.Errorf("half a day before: %+v, want warned", h)
 		}
-		for r.books.disabled[1] == "" && time.Since(start) < 10*24*time.Hour {
+		for r.books.disabledFor(1) == "" && time.Since(start) < 10*24*time.Hour {
 			time.Sleep(time.Minute)
 			synctest.Wait()
 		}
-		if since := time.Since(r.books.health[1].FailingSince); since < 5*24*time.Hour || since > 5*24*time.Hour+2*time.Minute {
+		if since := time.Since(r.books.healthOf(1).FailingSince); since < 5*24*time.Hour || since > 5*24*time.Hour+2*time.Minute {
 			t.Errorf("disabled after %v without a success, want 5 days", since)
 		}
 		if n := w.requests(1); n > 5*24+20 {
 			t.Errorf("%d requests in 5 days, want about one an hour", n)
 		}
-		if want := []Turn{Opened, Warned}; !slices.Equal(r.books.turns, want) {
-			t.Errorf("turns %v, want %v", r.books.turns, want)
+		if want := []Turn{Opened, Warned}; !slices.Equal(r.books.told(), want) {
+			t.Errorf("turns %v, want %v", r.books.told(), want)
 		}
 		requests, dead := w.requests(1), len(r.books.done)
 		time.Sleep(30 * 24 * time.Hour)
@@ -266,8 +266,8 @@ func TestFiveDaysOutage(t *testing.T) {
 		// Enabled: everything goes at once, oldest first.
 		d.set(false)
 		w.reset()
-		r.endpoint(1, func(e *Endpoint) { e.DisabledReason, e.Health = DisabledFailing, r.books.health[1] })
-		r.endpoint(1, func(e *Endpoint) { e.Health, e.Concurrency = r.books.health[1].Renewed(), 1 })
+		r.endpoint(1, func(e *Endpoint) { e.DisabledReason, e.Health = DisabledFailing, r.books.healthOf(1) })
+		r.endpoint(1, func(e *Endpoint) { e.Health, e.Concurrency = r.books.healthOf(1).Renewed(), 1 })
 		time.Sleep(time.Minute)
 		synctest.Wait()
 		if left := len(r.books.pending()); left > 0 {
@@ -297,7 +297,7 @@ func TestDisabledWithNothingToSend(t *testing.T) {
 			for at == 0 && time.Since(start) < 20*24*time.Hour {
 				time.Sleep(time.Minute)
 				synctest.Wait()
-				if r.books.disabled[1] != "" {
+				if r.books.disabledFor(1) != "" {
 					at = time.Since(start)
 				}
 			}
@@ -391,8 +391,8 @@ func TestPausedEndpoint(t *testing.T) {
 		r.lanes.Offer(r.books.add(1, upTo(100)...))
 		time.Sleep(20 * 24 * time.Hour)
 		synctest.Wait()
-		if n := w.requests(1); n > 0 || r.books.disabled[1] != "" {
-			t.Errorf("%d requests; disabled: %q", n, r.books.disabled[1])
+		if n := w.requests(1); n > 0 || r.books.disabledFor(1) != "" {
+			t.Errorf("%d requests; disabled: %q", n, r.books.disabledFor(1))
 		}
 		if s := r.lanes.Stats(); s.Are[Paused] != 1 {
 			t.Errorf("endpoints: %v", s.Are)
@@ -484,13 +484,17 @@ func mostInASecond(began []time.Time) (most int) {
 // A thousand endpoints with backlogs come back together (REL-31).
 func TestHerd(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		const endpoints, backlog, limit = 1000, 100, 20
+		const backlog, limit = 100, 20
+		endpoints := 1000
+		if raceEnabled {
+			endpoints = 100
+		}
 		r := newRig(t, 4000)
 		r.books.of, r.books.tried = map[int64][]int64{}, map[Key]Ticket{}
 		d := &down{is: true}
 		w := watch(r, d.answer)
 		event := int64(0)
-		for row := int64(1); row <= endpoints; row++ {
+		for row := int64(1); row <= int64(endpoints); row++ {
 			r.endpoint(row, func(e *Endpoint) { e.Org, e.RateLimit = fmt.Sprintf("org%d", row%50), limit })
 		}
 		dice := uint64(1)
@@ -503,7 +507,7 @@ func TestHerd(t *testing.T) {
 		}
 		r.run()
 		synctest.Wait()
-		for row := int64(1); row <= endpoints; row++ {
+		for row := int64(1); row <= int64(endpoints); row++ {
 			es := make([]int64, backlog)
 			for i := range es {
 				event++
@@ -529,7 +533,7 @@ func TestHerd(t *testing.T) {
 			t.Fatalf("%d pending after 10 minutes", left)
 		}
 		var firsts []time.Duration
-		for row := int64(1); row <= endpoints; row++ {
+		for row := int64(1); row <= int64(endpoints); row++ {
 			if n := mostInASecond(w.began[row]); n > limit {
 				t.Errorf("endpoint %d: %d requests within a second, its limit is %d", row, n, limit)
 			}

@@ -248,6 +248,27 @@ func (b *books) NoteHealth(_ context.Context, notes []HealthNote) error {
 	return nil
 }
 
+// healthOf is the health that is booked.
+func (b *books) healthOf(endpoint int64) Health {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.health[endpoint]
+}
+
+// disabledFor is why the endpoint was disabled.
+func (b *books) disabledFor(endpoint int64) string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.disabled[endpoint]
+}
+
+// told lists the turns that were booked.
+func (b *books) told() []Turn {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return slices.Clone(b.turns)
+}
+
 // keep books a health, if it is newer; b.mu is held.
 func (b *books) keep(endpoint int64, h Health) {
 	before := b.health[endpoint]
