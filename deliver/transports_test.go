@@ -20,9 +20,8 @@ type secured struct {
 	n  *delivertest.Network
 	ca *delivertest.Authority
 
-	mu     sync.Mutex
-	seen   []string // of each request: protocol and the client's name
-	remote map[string]map[string]bool
+	mu   sync.Mutex
+	seen []string // of each request: protocol and the client's name
 }
 
 // secure serves it. It works in a bubble.
