@@ -53,6 +53,7 @@ type Broken struct {
 	PlaceFirst     bool // its place moves even if its rows are not written
 	ForgetFilters  bool // what is read again is read without filters
 	ForgetLines    bool // Lines knows of none
+	ForgetHeld     bool // what is held back is not booked
 	ForgetHealth   bool // endpoints seem well after each start
 	RowsOnly       bool // what a replay makes pending is written without its place
 	TellOfTelling  bool // what comes of attempts at operational events is told

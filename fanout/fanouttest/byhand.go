@@ -77,5 +77,5 @@ func (b *Books) again(d *delivery, trigger deliver.Trigger) {
 		return
 	}
 	d.state, d.reason, d.Spent, d.Trigger = deliver.Pending, deliver.NoReason, 0, trigger
-	d.Due = max(b.now().UnixMilli(), 1)
+	d.Due, d.since = max(b.now().UnixMilli(), 1), b.disk.tick()
 }

@@ -155,7 +155,7 @@ func (b *Books) write(o *org, incarnation int, ev *fanout.Planned) fanout.Writte
 		if e.find(row) != nil {
 			continue
 		}
-		e.add(row)
+		e.add(row, b.disk.tick())
 		if b.disk.endpoint(row).removed {
 			d := e.find(row)
 			d.state, d.reason = deliver.Cancelled, deliver.EndpointDeleted

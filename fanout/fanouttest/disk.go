@@ -23,6 +23,7 @@ type Disk struct {
 	replays   []*replay
 
 	onReplayed func(number int, k deliver.Key) // a test's; told what replays make pending
+	ticks      int64                           // times, see tick
 }
 
 // NewDisk makes an empty Disk.
@@ -74,6 +75,7 @@ type delivery struct {
 	reason   deliver.Reason
 	attempts []deliver.Attempt
 	line     deliver.Line // in which it stands; zero: in none
+	since    int64        // when it was made, or asked for again, as Disk.tick counts
 }
 
 func (e *event) find(endpoint int64) *delivery {
@@ -87,8 +89,8 @@ func (e *event) find(endpoint int64) *delivery {
 }
 
 // add adds a fresh delivery.
-func (e *event) add(endpoint int64) {
-	d := &delivery{Ticket: deliver.Ticket{Key: deliver.Key{Event: e.number, Endpoint: endpoint}}}
+func (e *event) add(endpoint, now int64) {
+	d := &delivery{Ticket: deliver.Ticket{Key: deliver.Key{Event: e.number, Endpoint: endpoint}}, since: now}
 	i, _ := slices.BinarySearchFunc(e.deliveries, endpoint, func(d *delivery, row int64) int {
 		return cmp.Compare(d.Endpoint, row)
 	})
@@ -131,4 +133,10 @@ func (o *org) end(row int64) {
 			s.Ended, s.UntilIncarnation, s.Until = true, o.far.Incarnation, o.far.Seq
 		}
 	}
+}
+
+// tick is a time: it ascends, and no two are the same. mu is held.
+func (d *Disk) tick() int64 {
+	d.ticks++
+	return d.ticks
 }

@@ -14,7 +14,9 @@ import (
 func (b *Books) book(r deliver.Record) (disabled bool) {
 	e, d := b.disk.delivery(r.Key)
 	if d != nil && r.Held {
-		d.hold(&r)
+		if !b.Broken.ForgetHeld {
+			d.hold(&r)
+		}
 		return false
 	}
 	if d == nil || r.Attempt.Number <= d.Attempts {

@@ -69,7 +69,7 @@ func (s *sim) begin() {
 	s.must(err)
 	s.watch(d, endpoints)
 	for _, ep := range endpoints {
-		s.must(d.lanes.Set(ep))
+		d.set(ep)
 	}
 	d.books.OnEndpointChanged(func(ep deliver.Endpoint) {
 		if ep.DisabledReason == "removed" {
@@ -77,7 +77,7 @@ func (s *sim) begin() {
 			return
 		}
 		s.toldOf(ep)
-		s.must(d.lanes.Set(ep))
+		d.set(ep)
 	})
 	d.ctx, d.stop = context.WithCancel(s.ctx)
 	for _, run := range []func(context.Context) error{d.lanes.Run, d.loop.Run, d.relay, d.later.Run} {
@@ -200,6 +200,7 @@ func (b simBooks) offer(p fanout.Plan) {
 func (d *daemon) send(ctx context.Context, _ *deliver.Target, p *deliver.Payload, k deliver.Key, attempt int, now time.Time) deliver.Outcome {
 	s := d.s
 	ours := deliver.Outcome{Class: deliver.Ours, Error: "interrupted"}
+	s.inOrder(d, k)
 	a, reached := s.receive(d, p, k, attempt)
 	if !reached {
 		if a.class == deliver.Ours {

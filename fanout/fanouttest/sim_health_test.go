@@ -50,6 +50,7 @@ func (s *sim) watch(d *daemon, endpoints []deliver.Endpoint) {
 	defer s.mu.Unlock()
 	s.pulses = map[int64]*pulse{}
 	for _, ep := range endpoints {
+		s.keyed[ep.Row] = ep.OrderedBy != ""
 		if known := s.durable[ep.Row]; ep.Step < known.Step {
 			s.violatedLocked("life %d begins with health %+v of endpoint %d, and %+v was durable", d.life, ep.Health, ep.Row, known)
 		}
@@ -70,6 +71,7 @@ func (s *sim) watch(d *daemon, endpoints []deliver.Endpoint) {
 func (s *sim) toldOf(ep deliver.Endpoint) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.keyed[ep.Row] = ep.OrderedBy != ""
 	p := s.pulses[ep.Row]
 	off := !ep.Enabled() || ep.Paused
 	switch {
@@ -163,6 +165,9 @@ func (s *sim) arrives(d *daemon, f flight, o *deliver.Outcome) {
 	}
 	if !p.succeeded.IsZero() && p.succeeded.Equal(now) {
 		return
+	}
+	if s.keyed[f.endpoint] && !p.open {
+		return // failures of one key count once: it opens later than others, if at all
 	}
 	p.row++
 	switch {

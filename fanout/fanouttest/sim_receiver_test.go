@@ -89,6 +89,7 @@ func (s *sim) receive(d *daemon, p *deliver.Payload, k deliver.Key, attempt int)
 func (s *sim) settled(rs []deliver.Record) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.judged(rs)
 	for _, r := range rs {
 		s.tracef("booked: attempt %d of %v: %v, %v", r.Attempt.Number, r.Key, r.Attempt.Class, r.Next.State)
 		delete(s.open, r.Key)

@@ -70,6 +70,7 @@ type mutant struct {
 
 	neverOpens   bool // failures in a row change nothing
 	ignoresHolds bool // Retry-After is not obeyed
+	unordered    bool // lanes know of no order
 }
 
 // TestSimulationCatchesMutants proves that the simulation can fail: each rule
@@ -91,6 +92,9 @@ func TestSimulationCatchesMutants(t *testing.T) {
 		"a catch-up ends too late":                  {broken: Broken{OpenLate: true}},
 		"a catch-up's place moves before its rows":  {broken: Broken{PlaceFirst: true}},
 		"a replay's place is not committed":         {broken: Broken{RowsOnly: true}},
+		"order is ignored":                          {unordered: true},
+		"lines are forgotten at start":              {broken: Broken{ForgetLines: true}},
+		"what is held back is not booked":           {broken: Broken{ForgetHeld: true}},
 		"payloads are not kept":                     {broken: Broken{ForgetPayloads: true}},
 		"operational events cause themselves":       {broken: Broken{TellOfTelling: true}},
 		"operational events have no dedupe key":     {tellsTwice: true},

@@ -72,6 +72,8 @@ type sim struct {
 	durable   map[int64]deliver.Health       // the newest that is
 	open      map[deliver.Key]fanout.Receipt // requested, and the outcome is not durable
 	broken    string
+	keyed     map[int64]bool         // endpoints that are ordered by a key
+	passed    map[deliver.Key]string // that others of their line were sent before, and how
 }
 
 type receiver struct {
@@ -84,7 +86,8 @@ func newSim(t *testing.T, seed uint64, m mutant) *sim {
 		t: t, ctx: t.Context(), seed: seed, mutant: m,
 		log: &streamtest.Log{}, disk: NewDisk(),
 		positions: map[string]cursor.Position{}, held: map[string]bool{}, rolledBack: map[string]int{}, ended: map[deliver.Key]deliver.State{}, cancelled: map[deliver.Key]int{},
-		receivers: map[int64]*receiver{}, tells: map[string]stream.ID{},
+		tells:     map[string]stream.ID{},
+		receivers: map[int64]*receiver{}, passed: map[deliver.Key]string{}, keyed: map[int64]bool{},
 		ledger: map[fanout.Receipt]fanout.Tally{}, open: map[deliver.Key]fanout.Receipt{},
 	}
 	s.dice = s.roll("script")
@@ -200,6 +203,7 @@ func (s *sim) script() []func() {
 		{2, []func(){s.move}},
 		{1, []func(){s.recreate}},
 		{2, []func(){s.refilter}},
+		{1, []func(){s.reorder}},
 		{1, []func(){s.rollback}},
 		{1, []func(){s.outage, s.hold, s.hold}},
 		{1, []func(){s.backfill, s.quiet}},
@@ -236,15 +240,18 @@ func (s *sim) newEndpointFrom(b *Books, org string, after *stream.Seq) {
 	types := [][]string{{"*"}, {"*"}, {"a.*"}, {"a.x"}, {"b.*", "a.x"}, {"c"}, {"webhook.*"}, {"a.*", "webhook.*"}}
 	workspaces := []string{"", "", "w1", "w2"}
 	secret := sign.NewSecret()
+	row := int64(len(s.disk.endpoints)) + 1
+	options := s.someOrder(row)
+	options.Filter, options.RateLimit = s.someFilter(), [...]float64{0, 0, 0, 20}[s.dice.IntN(4)]
 	s.mu.Lock()
-	s.receivers[int64(len(s.disk.endpoints))+1] = &receiver{org: org}
+	s.receivers[row] = &receiver{org: org}
 	s.mu.Unlock()
 	_, err := b.addEndpoint(deliver.Endpoint{
 		Org: org, URL: "https://example.com", Secrets: []deliver.Secret{{Secret: secret}}, Retry: simPolicy,
 		EventTypes:  types[s.dice.IntN(len(types))],
 		Workspace:   workspaces[s.dice.IntN(len(workspaces))],
 		Concurrency: 1 + s.dice.IntN(4),
-		Options:     deliver.Options{Filter: s.someFilter(), RateLimit: [...]float64{0, 0, 0, 20}[s.dice.IntN(4)]},
+		Options:     options,
 	}, after)
 	s.refused(err)
 }
