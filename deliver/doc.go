@@ -36,6 +36,14 @@
 // books, and a delivery whose outcome was not booked before a crash is sent
 // again (at least once, and rarely twice).
 //
+// # Order
+//
+// An endpoint may want its deliveries one after the other, or those of the same
+// [Line]. Its lane then sends the next of a line only when the outcome of the one
+// before is durable. Those behind one that waits for its retry are held back: they
+// stand in their line in the books, without an attempt, and are read from there
+// when their turn comes, so that the lane's fronts go on for all other lines.
+//
 // # Crash points
 //
 //	after commit, before the lane has it   paged in from the books at start
