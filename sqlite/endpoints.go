@@ -193,7 +193,7 @@ const MaxEndpoints = 20_000
 // of e. ID, Row, Revision and times are given by the store. It gets the events
 // after start; with a DisabledReason it gets none until it is enabled. It fails
 // as [deliver.CheckHeaders] and [deliver.CheckCredentials] do, and wraps [ErrState] when there are
-// [MaxEndpoints].
+// [MaxEndpoints], or [MaxFiltered] with a filter.
 func (s *Store) AddEndpoint(ctx context.Context, e deliver.Endpoint, start Start) (deliver.Endpoint, error) {
 	o, err := s.find(e.Org)
 	if err != nil {
@@ -226,6 +226,9 @@ func (s *Store) AddEndpoint(ctx context.Context, e deliver.Endpoint, start Start
 		s.mu.RUnlock()
 		if n >= s.o.endpoints {
 			return fmt.Errorf("there are %d already, the most that there may be; remove those that nobody needs: %w", n, ErrState)
+		}
+		if err := s.roomForFilter(o, &e, ""); err != nil {
+			return err
 		}
 		now := t.now.Truncate(time.Millisecond).UTC()
 		e.CreatedAt, e.UpdatedAt, e.DisabledAt, e.Health, e.Revision = now, now, time.Time{}, deliver.Health{}, 1
@@ -339,6 +342,9 @@ func (s *Store) SetEndpoint(ctx context.Context, org, id string, c EndpointChang
 			return false, err
 		}
 		if err := c.apply(e); err != nil {
+			return false, err
+		}
+		if err := s.roomForFilter(o, e, before.Filter); err != nil {
 			return false, err
 		}
 		if before.Paused && !e.Paused {

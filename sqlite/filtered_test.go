@@ -2,6 +2,7 @@ package sqlite
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"testing"
 
@@ -93,5 +94,30 @@ func TestFilterOfEnabled(t *testing.T) {
 		if got := set.Match(&stream.Event{Type: "a", Seq: 1, Data: json.RawMessage(data)}, 1, nil); len(got) != want {
 			t.Errorf("%s: %v, want %d", data, got, want)
 		}
+	}
+}
+
+func TestMaxFiltered(t *testing.T) {
+	s := open(t, Options{Dir: t.TempDir(), filtered: 2})
+	newWalker(t, s, "acme", 0)
+	newWalker(t, s, "globex", 0)
+	a, b, c := addEndpoint(t, s, "acme"), addEndpoint(t, s, "acme"), addEndpoint(t, s, "acme")
+	refilter := func(org, id, text string) error {
+		_, err := s.SetEndpoint(t.Context(), org, id, EndpointChange{Options: func(o *deliver.Options) { o.Filter = text }})
+		return err
+	}
+	if err := errors.Join(refilter("acme", a.ID, "data.a"), refilter("acme", b.ID, "data.b"), refilter("acme", b.ID, "data.c")); err != nil {
+		t.Fatal(err)
+	}
+	if err := refilter("acme", c.ID, "data.d"); !errors.Is(err, ErrState) {
+		t.Errorf("a third: %v, want ErrState", err)
+	}
+	ep := deliver.Endpoint{Org: "acme", EventTypes: []string{"*"}, Options: deliver.Options{Filter: "data.e"}}
+	if _, err := s.AddEndpoint(t.Context(), ep, Start{}); !errors.Is(err, ErrState) {
+		t.Errorf("a new one: %v, want ErrState", err)
+	}
+	other := addEndpoint(t, s, "globex")
+	if err := errors.Join(refilter("globex", other.ID, "data.a"), refilter("acme", a.ID, ""), refilter("acme", c.ID, "data.d")); err != nil {
+		t.Errorf("there is room: %v", err)
 	}
 }

@@ -83,6 +83,7 @@ type Options struct {
 	pendingScan int64                         // pending deliveries that are looked through for a page
 	runSize     int                           // events in a run of keys
 	endpoints   int                           // see MaxEndpoints
+	filtered    int                           // see MaxFiltered
 	tokens      int                           // see MaxTokens
 	answers     int64                         // see MaxAnswers
 	outbox      int64                         // see MaxOutbox
@@ -101,6 +102,7 @@ func (o *Options) complete() error {
 		o.Failpoint = func(string) {}
 	}
 	o.endpoints = cmp.Or(o.endpoints, MaxEndpoints)
+	o.filtered = cmp.Or(o.filtered, MaxFiltered)
 	o.tokens = cmp.Or(o.tokens, MaxTokens)
 	o.answers = cmp.Or(o.answers, MaxAnswers)
 	o.outbox = cmp.Or(o.outbox, MaxOutbox)

@@ -342,7 +342,7 @@ func (d *daemon) ChangeEndpoint(ctx context.Context, org, id string, c httpapi.E
 		change.URL = &next.URL
 	}
 	e, err = d.store.SetEndpoint(d.asked(ctx, nil), org, id, change)
-	return e, answered(err)
+	return e, inState(err)
 }
 
 func (d *daemon) RemoveEndpoint(ctx context.Context, org, id string) error {
