@@ -25,6 +25,15 @@
 // first and with a ramp. [Health.After] is the pure function that says so; the
 // lane obeys it, the books keep it.
 //
+// # Formats
+//
+// Every event has one body, that of the format standard, which is what is kept and
+// shared. What an endpoint is sent is made from it when the request is: in the
+// endpoint's [Format] (names of headers, signature, body), and without what it
+// redacts ([Redaction]). So nothing of a format is stored with a delivery, and a
+// retry is in the format that the endpoint has then. An endpoint whose format is
+// not there ([Formats]) has no lane: its deliveries wait.
+//
 // # Lanes
 //
 // Each endpoint has a lane: a bounded queue in memory with its own

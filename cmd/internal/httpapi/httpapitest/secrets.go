@@ -8,6 +8,7 @@ import (
 
 	"github.com/grapnel-hooks/grapnel/cmd/internal/httpapi"
 	"github.com/grapnel-hooks/grapnel/deliver"
+	"github.com/grapnel-hooks/grapnel/deliver/sign"
 )
 
 // Secret implements httpapi.Secrets.
@@ -51,6 +52,19 @@ func (s *Service) RotateSecret(ctx context.Context, org, id string, r httpapi.Ro
 	s.endpoints[id] = e
 	s.note(ctx, org, "secret.rotate", id)
 	return e, s.remember(ctx, e)
+}
+
+// secretFor is a secret for a format that is built in.
+func secretFor(format, text string) (sign.Secret, error) {
+	scheme := (*deliver.Formats)(nil).Scheme(format)
+	if scheme == "" {
+		return sign.Secret{}, &httpapi.Invalid{Field: "format", Detail: fmt.Sprintf("there is no format %q", format)}
+	}
+	secret, err := scheme.ParseSecret(text)
+	if err != nil {
+		return secret, &httpapi.Invalid{Field: "secret", Detail: err.Error()}
+	}
+	return secret, nil
 }
 
 // headers are those of an endpoint after a change, and what a Service says if they cannot be.

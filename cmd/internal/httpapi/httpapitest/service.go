@@ -17,7 +17,6 @@ import (
 	"github.com/grapnel-hooks/grapnel/cmd/internal/httpapi"
 	"github.com/grapnel-hooks/grapnel/cursor"
 	"github.com/grapnel-hooks/grapnel/deliver"
-	"github.com/grapnel-hooks/grapnel/deliver/sign"
 	"github.com/grapnel-hooks/grapnel/fanout"
 	"github.com/grapnel-hooks/grapnel/stream"
 	"github.com/oklog/ulid/v2"
@@ -211,19 +210,6 @@ func (s *Service) AddEndpoint(ctx context.Context, e httpapi.NewEndpoint) (out h
 	s.note(ctx, e.Org, "endpoint.add", made.ID)
 	out = httpapi.MadeEndpoint{Endpoint: made, Secret: text, StartsAt: startsAt}
 	return out, s.remember(ctx, out)
-}
-
-// secretFor is a secret for a format that is built in.
-func secretFor(format, text string) (sign.Secret, error) {
-	scheme := (*deliver.Formats)(nil).Scheme(format)
-	if scheme == "" {
-		return sign.Secret{}, &httpapi.Invalid{Field: "format", Detail: fmt.Sprintf("there is no format %q", format)}
-	}
-	secret, err := scheme.ParseSecret(text)
-	if err != nil {
-		return secret, &httpapi.Invalid{Field: "secret", Detail: err.Error()}
-	}
-	return secret, nil
 }
 
 func checkOptions(o deliver.Options) error {
