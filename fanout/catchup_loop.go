@@ -94,7 +94,7 @@ func (l *CatchupLoop) round(ctx context.Context) error {
 		if f == nil || !f.last.Began.Equal(c.Began) {
 			f = &follower{}
 			l.known[c.Endpoint] = f
-			l.o.Logger.Info("an endpoint is behind and catches up", "org", c.Org, "endpoint", c.ID, "reason", c.Reason, "place", c.Seq)
+			l.begins(ctx, c)
 		}
 		f.seen, f.last = true, c
 		if ctx.Err() == nil {
@@ -107,6 +107,15 @@ func (l *CatchupLoop) round(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// begins tells of an endpoint that is behind, also once after each start.
+func (l *CatchupLoop) begins(ctx context.Context, c Catchup) {
+	level, text := slog.LevelInfo, "an endpoint is behind and catches up"
+	if c.Reason == Parked {
+		level, text = slog.LevelWarn, "an endpoint is parked: too much was pending for it; it catches up from its place in the stream when that is sent"
+	}
+	l.o.Logger.Log(ctx, level, text, "org", c.Org, "endpoint", c.ID, "reason", c.Reason, "place", c.Seq)
 }
 
 // turn takes the steps that there is room for, and looks after the stream.

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"math"
 	"slices"
+	"time"
 
 	"github.com/grapnel-hooks/grapnel/cursor"
 	"github.com/grapnel-hooks/grapnel/deliver"
@@ -166,8 +167,8 @@ func (s *Store) near() stream.Seq {
 
 // lastSteps reads all that is left, and opens the subscription.
 func (s *Store) lastSteps(ctx context.Context, o *orgState, got fanout.CaughtUp, read fanout.CatchupRead) (fanout.CaughtUp, error) {
-	const most = 16 // steps: then the others have their turn
-	for range most {
+	const most = 3 * time.Second // then the others have their turn
+	for began := time.Now(); time.Since(began) < most; {
 		far, err := s.Furthest(ctx, got.Org)
 		if err != nil {
 			return got, err

@@ -19,6 +19,7 @@
 //	event_types              the catalogue; compiled in memory, see event_types.go
 //	segments                 what lies in 512 events of an org, for lists
 //	endpoint_slots           how endpoints fared, for a day
+//	catchups, endpoint_gaps  endpoints that are behind, see catchup.go
 //	replays                  jobs that send again what matches, see replays.go
 //
 // Events and deliveries are only ever appended at the right edge of their
