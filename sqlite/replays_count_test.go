@@ -201,3 +201,33 @@ func TestReplayReportIsBounded(t *testing.T) {
 		t.Errorf("%+v", p)
 	}
 }
+
+// However much is asked for, and however much there is, a step of a replay
+// changes a bounded number of rows, so that it does not keep the writer for long.
+func TestReplayStepsAreBounded(t *testing.T) {
+	const dead = MaxPage + 50
+	c := newClock()
+	s := open(t, Options{Dir: t.TempDir(), Clock: c.read, Synchronous: "NORMAL"})
+	w := newWalker(t, s, "acme", 1)
+	for _, ev := range w.commit(w.next(dead)) {
+		w.record(c.outcome(deliver.Key{Event: ev.Event, Endpoint: w.endpoints[0]}, 1, deliver.Dead))
+	}
+	list, err := s.ListEndpoints(t.Context(), "acme")
+	if err != nil {
+		t.Fatal(err)
+	}
+	r, err := s.StartReplay(t.Context(), "acme", list[0].ID, ReplayFilter{States: []deliver.State{deliver.Dead}}, 0, 1000)
+	if err != nil {
+		t.Fatal(err)
+	}
+	before := s.Stats().Rows
+	if r, err = s.StepReplay(t.Context(), r, wholeStream, 1_000_000); err != nil || r.Replayed != MaxPage {
+		t.Fatalf("a step made %d, want %d; %v", r.Replayed, MaxPage, err)
+	}
+	if rows := s.Stats().Rows - before; rows != MaxPage {
+		t.Errorf("the step wrote %d rows", rows)
+	}
+	if longest := s.LongestCommit(); longest <= 0 || s.LongestCommit() != 0 {
+		t.Errorf("the longest transaction took %s", longest)
+	}
+}
