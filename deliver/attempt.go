@@ -90,13 +90,15 @@ func (l *Lanes) attempt(n *lane, j job) {
 		if _, disable := health.Judge(ep.DisableAfter, ended); disable && next.Disable == "" && n.target != nil {
 			next.Disable = DisabledFailing
 		}
-		l.tell(ep, Turned(before, *health), *health)
 	}
 	line := n.ended(&t, &next)
 	if next.Disable != "" {
 		n.disable(next.Disable)
 	}
 	n.mu.Unlock()
+	if health != nil {
+		l.tell(ep, Turned(before, *health), *health)
+	}
 	l.record(n, t, Record{Key: t.Key, Attempt: a, Next: next, Health: health, Line: line}, ep)
 }
 
