@@ -242,3 +242,30 @@ func TestParkingCountsEverything(t *testing.T) {
 		t.Errorf("a step for another revision: %v, want ErrStale", err)
 	}
 }
+
+// A step that ends one sequence before the cursor does not open the subscription.
+func TestCatchupEndsAtTheCursor(t *testing.T) {
+	s := open(t, Options{Dir: t.TempDir(), ParkAfter: 4, Synchronous: "NORMAL"})
+	w := newWalker(t, s, "acme", 0)
+	p := w.next(10)
+	var events []stream.Event
+	for _, ev := range p.Events {
+		events = append(events, ev.Event)
+	}
+	p.Events = nil
+	w.commit(p)
+	start := stream.Seq(0)
+	e, err := s.AddEndpoint(t.Context(), deliver.Endpoint{Org: "acme", URL: "https://example.com", EventTypes: []string{"*"}, Retry: deliver.DefaultPolicy}, Start{After: &start})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := w.catchUp(e.Row, 9, stretchOf(events)); got.Done || got.Seq != 9 {
+		t.Errorf("after 9 of 10 it is at %d, done %v", got.Seq, got.Done)
+	}
+	if got := w.catchUp(e.Row, 9, stretchOf(events)); !got.Done || got.Seq != 10 {
+		t.Errorf("after all it is at %d, done %v", got.Seq, got.Done)
+	}
+	if n := len(had(t, s, e.Row)); n != 10 {
+		t.Errorf("it has %d rows, want 10", n)
+	}
+}
