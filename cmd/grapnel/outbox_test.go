@@ -6,6 +6,7 @@ import (
 	"errors"
 	"log/slog"
 	"slices"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -21,6 +22,7 @@ import (
 
 // pretendOutbox is an outbox and the streams behind it.
 type pretendOutbox struct {
+	mu       sync.Mutex // guards fails
 	waiting  map[string][]sqlite.Announcement
 	streams  map[string][]string // dedupe keys, in their order
 	fails    map[string]error    // of an organization's stream
@@ -45,7 +47,10 @@ func (p *pretendOutbox) relay(wake chan struct{}) *relay {
 		},
 		append: func(_ context.Context, org string, batch []stream.Append) error {
 			p.tries++
-			if err := p.fails[org]; err != nil {
+			p.mu.Lock()
+			err := p.fails[org]
+			p.mu.Unlock()
+			if err != nil {
 				return err
 			}
 			for i, a := range batch {
@@ -82,13 +87,13 @@ func announcements(keys ...string) (list []sqlite.Announcement) {
 func TestRelay(t *testing.T) {
 	for _, c := range []struct {
 		name string
-		box  pretendOutbox
+		box  *pretendOutbox
 		want map[string][]string
 	}{
-		{"in order", pretendOutbox{}, map[string][]string{"a": {"1", "2", "3"}, "b": {"1"}}},
-		{"another's stream is away", pretendOutbox{fails: map[string]error{"a": stream.ErrUnavailable}}, map[string][]string{"b": {"1"}}},
-		{"one can be no event", pretendOutbox{rejected: map[string]bool{"2": true}}, map[string][]string{"a": {"1", "3"}, "b": {"1"}}},
-		{"crash before it is removed", pretendOutbox{forgets: 1}, map[string][]string{"a": {"1", "2", "3", "1", "2", "3"}, "b": {"1"}}},
+		{"in order", &pretendOutbox{}, map[string][]string{"a": {"1", "2", "3"}, "b": {"1"}}},
+		{"another's stream is away", &pretendOutbox{fails: map[string]error{"a": stream.ErrUnavailable}}, map[string][]string{"b": {"1"}}},
+		{"one can be no event", &pretendOutbox{rejected: map[string]bool{"2": true}}, map[string][]string{"a": {"1", "3"}, "b": {"1"}}},
+		{"crash before it is removed", &pretendOutbox{forgets: 1}, map[string][]string{"a": {"1", "2", "3", "1", "2", "3"}, "b": {"1"}}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -125,7 +130,9 @@ func TestRelayWaits(t *testing.T) {
 		if len(box.streams["a"]) > 0 {
 			t.Fatal("it was appended to a stream that is away")
 		}
+		box.mu.Lock()
 		box.fails = nil
+		box.mu.Unlock()
 		time.Sleep(relayBackoff + time.Second)
 		synctest.Wait()
 		if diff := cmp.Diff([]string{"1"}, box.streams["a"]); diff != "" {
