@@ -224,7 +224,9 @@ func TestNoToken(t *testing.T) {
 		{"gone", func(_ *testing.T, l *login, _ *deliver.SenderOptions) { l.answer = says(410, "") }, deliver.HTTP4xx, "the token server answered 410"},
 		{"down", func(_ *testing.T, l *login, _ *deliver.SenderOptions) { l.answer = says(503, "") }, deliver.HTTP5xx, "the token server answered 503"},
 		{"redirects", func(_ *testing.T, l *login, _ *deliver.SenderOptions) {
-			l.answer = func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "http://receiver.example/", http.StatusTemporaryRedirect) }
+			l.answer = func(w http.ResponseWriter, r *http.Request) {
+				http.Redirect(w, r, "http://receiver.example/", http.StatusTemporaryRedirect)
+			}
 		}, deliver.Redirect, "the token server answered 307"},
 		{"created", func(_ *testing.T, l *login, _ *deliver.SenderOptions) {
 			l.answer = says(201, `{"access_token":"x"}`)

@@ -82,7 +82,8 @@ func TestCursorMoves(t *testing.T) {
 	_, err := m.AddOrg(m.ctx, httpapi.Org{ID: "acme", Payload: "data"})
 	m.must(err)
 	_, err = m.AddEndpoint(m.ctx, httpapi.NewEndpoint{Org: "acme", URL: "http://127.0.0.1:9/", EventTypes: []string{"*"},
-		Timeout: deliver.DefaultTimeout, Retry: deliver.DefaultPolicy, Concurrency: 1})
+		Timeout: deliver.DefaultTimeout, Retry: deliver.DefaultPolicy, Concurrency: 1,
+		Options: deliver.Options{Paused: true}}) // one that fails would have the daemon append events of its own
 	m.must(err)
 	m.append(3)
 	m.reads(3)
