@@ -2,6 +2,7 @@ package deliver
 
 import (
 	"encoding/base64"
+	"net/url"
 	"slices"
 )
 
@@ -16,6 +17,10 @@ func (t *Target) authorize() (hidden []string) {
 		return []string{t.setAuthorization("Basic " + base64.StdEncoding.EncodeToString([]byte(pair))), pair, a.Password.Reveal()}
 	case AuthBearer:
 		return []string{t.setAuthorization("Bearer " + a.Token.Reveal())}
+	case AuthOAuth2:
+		// The token server may be the receiver: what it got, in both ways.
+		id, secret := url.QueryEscape(a.ClientID), url.QueryEscape(a.ClientSecret.Reveal())
+		return []string{a.ClientSecret.Reveal(), secret, base64.StdEncoding.EncodeToString([]byte(id + ":" + secret))}
 	}
 	return nil
 }

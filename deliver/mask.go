@@ -20,8 +20,8 @@ const minMasked = 6
 var mask = []byte(redacted)
 
 // masked are the texts that are not kept, the longest first: values of headers,
-// secrets. Each is there as it is, as a JSON string has it, and without the scheme
-// before it ("Bearer ").
+// secrets. Each is there as it is, as a JSON string has it (PHP writes / as \/), and
+// without the scheme before it ("Bearer ").
 func masked(values []string) (texts [][]byte) {
 	add := func(s string) {
 		if len(s) >= minMasked && !slices.ContainsFunc(texts, func(t []byte) bool { return string(t) == s }) {
@@ -35,6 +35,7 @@ func masked(values []string) (texts [][]byte) {
 			add(s)
 			add(quoted(s, true))
 			add(quoted(s, false))
+			add(strings.ReplaceAll(quoted(s, false), "/", `\/`))
 		}
 	}
 	return longestFirst(texts)
@@ -67,11 +68,39 @@ func (t *Target) mask(text []byte) []byte {
 		}
 	}
 	if bytes.Contains(text, []byte(secretPrefix)) { // rarely, so that nobody waits for the rest
-		for _, s := range t.secrets {
-			text = bytes.ReplaceAll(text, []byte(s.Reveal()), mask)
+		for _, m := range t.signing() {
+			text = bytes.ReplaceAll(text, m, mask)
 		}
 	}
 	return text
+}
+
+// maskEnd is masked text, which goes on where it was not read, without the
+// beginning of a value at its end.
+func (t *Target) maskEnd(text []byte) []byte {
+	least := len(text)
+	for _, texts := range [][][]byte{t.masked, t.signing()} {
+		for _, m := range texts {
+			for n := min(len(m)-1, len(text)); n >= minMasked; n-- {
+				if bytes.HasSuffix(text, m[:n]) {
+					least = min(least, len(text)-n)
+					break
+				}
+			}
+		}
+	}
+	if least == len(text) {
+		return text
+	}
+	return append(slices.Clone(text[:least]), mask...)
+}
+
+// signing are the secrets that sign, as a text can have them.
+func (t *Target) signing() (texts [][]byte) {
+	for _, s := range t.secrets {
+		texts = append(texts, []byte(s.Reveal()), []byte(strings.ReplaceAll(s.Reveal(), "/", `\/`)))
+	}
+	return texts
 }
 
 // secretPrefix begins the secrets that we make, but for those of Ed25519.

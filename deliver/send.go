@@ -270,6 +270,9 @@ func readBody(res *http.Response, t *Target) (kept []byte, truncated bool) {
 	}
 	if n > 0 {
 		text := t.mask(buf[:n])
+		if !complete {
+			text = t.maskEnd(text)
+		}
 		kept = slices.Clone(text[:min(len(text), KeptBody)])
 	}
 	return kept, !complete || n > KeptBody
