@@ -236,6 +236,7 @@ type Delivery struct {
 	Reason    Reason
 	Attempts  int
 	Due       time.Time // when pending: not before this; zero means at once
+	Held      bool      // when pending: it waits for others that come before it in order
 	Stored    time.Time // when the stream stored the event; names the delivery, see Key.ID
 	FannedOut time.Time // when the delivery was committed
 }

@@ -50,6 +50,9 @@ type Hold string
 
 const (
 	HoldDisabled Hold = "endpoint_disabled" // until it is enabled
+	HoldPaused   Hold = "endpoint_paused"   // until it is resumed
+	HoldFailing  Hold = "endpoint_failing"  // until a probe of it succeeds, or its receiver wants to be asked again
+	HoldOrder    Hold = "order"             // until what comes before it is delivered or dead
 	HoldBackoff  Hold = "backoff"           // until it is due again
 	HoldFirst    Hold = "first_attempt"     // it waits for its turn, and was never sent
 	HoldTurn     Hold = "turn"              // it is due, and waits for its turn
@@ -84,6 +87,8 @@ type Receiver struct {
 	CreatedAt      time.Time
 	DisabledReason string // "": it is enabled
 	DisabledAt     time.Time
+	Paused         bool      // its deliveries are held back
+	Wait           time.Time // nothing is sent to it before: see [deliver.Health.Wait]
 	Removed        bool
 	Behind         bool // see [Catchup]; of one that is, its place:
 	Incarnation    int
@@ -162,6 +167,12 @@ func (a *Answer) delivery(d *deliver.Delivery, now time.Time) {
 	switch {
 	case a.DisabledReason != "":
 		a.Hold, a.Since = HoldDisabled, a.DisabledAt
+	case a.Paused:
+		a.Hold = HoldPaused
+	case d.Held:
+		a.Hold = HoldOrder
+	case a.Wait.After(now):
+		a.Hold = HoldFailing
 	case d.Due.After(now):
 		a.Hold = HoldBackoff
 	case d.Attempts == 0:

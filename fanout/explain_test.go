@@ -94,6 +94,7 @@ func TestExplainDetails(t *testing.T) {
 	now := lost
 	now.Due = noon
 	fresh := deliver.Delivery{Key: lost.Key}
+	held, later := deliver.Delivery{Key: lost.Key, Held: true}, noon.Add(time.Minute)
 	ev := &stream.Event{Type: "invoice.paid", Seq: 3}
 	pos := cursor.Position{Incarnation: 1, Seq: 9}
 	for name, c := range map[string]struct {
@@ -101,22 +102,25 @@ func TestExplainDetails(t *testing.T) {
 		r    Receiver
 		want Answer
 	}{
-		"waits for its backoff":      {Question{Deliveries: []deliver.Delivery{lost}}, Receiver{}, Answer{Why: WhyPending, Delivery: &lost, Hold: HoldBackoff}},
-		"waits for its turn":         {Question{Deliveries: []deliver.Delivery{now}}, Receiver{}, Answer{Why: WhyPending, Delivery: &now, Hold: HoldTurn}},
-		"waits for its first":        {Question{Deliveries: []deliver.Delivery{fresh}}, Receiver{}, Answer{Why: WhyPending, Delivery: &fresh, Hold: HoldFirst}},
-		"waits for its endpoint":     {Question{Deliveries: []deliver.Delivery{lost}}, Receiver{DisabledReason: "manual", DisabledAt: since}, Answer{Why: WhyPending, Delivery: &lost, Hold: HoldDisabled, Since: since}},
-		"behind":                     {Question{Event: ev, Stored: noon}, Receiver{Behind: true, Incarnation: 1, Seq: 2}, Answer{Why: WhyCatchingUp}},
-		"lost while it was behind":   {Question{Event: ev, Stored: noon}, Receiver{Lost: true}, Answer{Why: WhyLost}},
-		"created later":              {Question{Event: ev, Stored: noon, Spans: []Span{{Subscription: late}}}, Receiver{CreatedAt: noon.Add(1)}, Answer{Why: WhyCreatedLater, From: &from}},
-		"enabled later":              {Question{Event: ev, Stored: noon, Spans: []Span{{Subscription: late}}}, Receiver{CreatedAt: since}, Answer{Why: WhyDisabled, From: &from}},
-		"disabled since":             {Question{Event: ev, Stored: noon, Spans: []Span{{Subscription: all, Ended: true, UntilIncarnation: 1, Until: 2}}}, Receiver{DisabledReason: "gone", DisabledAt: since}, Answer{Why: WhyDisabled, Since: since}},
-		"another workspace":          {Question{Event: ev, Spans: []Span{{Subscription: scoped}}}, Receiver{}, Answer{Why: WhyWorkspace, Types: all.Types, Scope: "berlin"}},
-		"one that others got":        {Question{Type: "invoice.paid", Spans: []Span{{Subscription: scoped}}}, Receiver{}, Answer{Why: WhyWorkspace, Types: all.Types, Scope: "berlin"}},
-		"gone with retention":        {Question{Event: ev, Complete: 3, Spans: []Span{{Subscription: all}}}, Receiver{}, Answer{Why: WhyExpired, Types: all.Types}},
-		"of an earlier incarnation":  {Question{Type: "invoice.paid", Position: cursor.Position{Incarnation: 2}, Spans: []Span{{Subscription: all}}}, Receiver{}, Answer{Why: WhyExpired, Types: all.Types}},
-		"rejected":                   {Question{Exception: &Exception{Kind: ExceptionRejected}, Code: "bad_json", Detail: "not JSON"}, Receiver{}, Answer{Why: WhyRejected, Span: &Exception{Kind: ExceptionRejected}, Code: "bad_json", Detail: "not JSON"}},
-		"what must not be":           {Question{Event: ev, Spans: []Span{{Subscription: all}}}, Receiver{}, Answer{Why: WhyMissing, Types: all.Types}},
-		"disabled from its creation": {Question{Event: ev, Stored: noon}, Receiver{CreatedAt: since, DisabledReason: "manual", DisabledAt: since}, Answer{Why: WhyDisabled, Since: since}},
+		"waits for its backoff":                {Question{Deliveries: []deliver.Delivery{lost}}, Receiver{}, Answer{Why: WhyPending, Delivery: &lost, Hold: HoldBackoff}},
+		"waits for its turn":                   {Question{Deliveries: []deliver.Delivery{now}}, Receiver{}, Answer{Why: WhyPending, Delivery: &now, Hold: HoldTurn}},
+		"waits for its first":                  {Question{Deliveries: []deliver.Delivery{fresh}}, Receiver{}, Answer{Why: WhyPending, Delivery: &fresh, Hold: HoldFirst}},
+		"waits for its endpoint to be resumed": {Question{Deliveries: []deliver.Delivery{lost}}, Receiver{Paused: true, Wait: later}, Answer{Why: WhyPending, Delivery: &lost, Hold: HoldPaused}},
+		"waits for its endpoint to recover":    {Question{Deliveries: []deliver.Delivery{lost}}, Receiver{Wait: later}, Answer{Why: WhyPending, Delivery: &lost, Hold: HoldFailing}},
+		"waits for those before it":            {Question{Deliveries: []deliver.Delivery{held}}, Receiver{Wait: later}, Answer{Why: WhyPending, Delivery: &held, Hold: HoldOrder}},
+		"waits for its endpoint":               {Question{Deliveries: []deliver.Delivery{lost}}, Receiver{DisabledReason: "manual", DisabledAt: since}, Answer{Why: WhyPending, Delivery: &lost, Hold: HoldDisabled, Since: since}},
+		"behind":                               {Question{Event: ev, Stored: noon}, Receiver{Behind: true, Incarnation: 1, Seq: 2}, Answer{Why: WhyCatchingUp}},
+		"lost while it was behind":             {Question{Event: ev, Stored: noon}, Receiver{Lost: true}, Answer{Why: WhyLost}},
+		"created later":                        {Question{Event: ev, Stored: noon, Spans: []Span{{Subscription: late}}}, Receiver{CreatedAt: noon.Add(1)}, Answer{Why: WhyCreatedLater, From: &from}},
+		"enabled later":                        {Question{Event: ev, Stored: noon, Spans: []Span{{Subscription: late}}}, Receiver{CreatedAt: since}, Answer{Why: WhyDisabled, From: &from}},
+		"disabled since":                       {Question{Event: ev, Stored: noon, Spans: []Span{{Subscription: all, Ended: true, UntilIncarnation: 1, Until: 2}}}, Receiver{DisabledReason: "gone", DisabledAt: since}, Answer{Why: WhyDisabled, Since: since}},
+		"another workspace":                    {Question{Event: ev, Spans: []Span{{Subscription: scoped}}}, Receiver{}, Answer{Why: WhyWorkspace, Types: all.Types, Scope: "berlin"}},
+		"one that others got":                  {Question{Type: "invoice.paid", Spans: []Span{{Subscription: scoped}}}, Receiver{}, Answer{Why: WhyWorkspace, Types: all.Types, Scope: "berlin"}},
+		"gone with retention":                  {Question{Event: ev, Complete: 3, Spans: []Span{{Subscription: all}}}, Receiver{}, Answer{Why: WhyExpired, Types: all.Types}},
+		"of an earlier incarnation":            {Question{Type: "invoice.paid", Position: cursor.Position{Incarnation: 2}, Spans: []Span{{Subscription: all}}}, Receiver{}, Answer{Why: WhyExpired, Types: all.Types}},
+		"rejected":                             {Question{Exception: &Exception{Kind: ExceptionRejected}, Code: "bad_json", Detail: "not JSON"}, Receiver{}, Answer{Why: WhyRejected, Span: &Exception{Kind: ExceptionRejected}, Code: "bad_json", Detail: "not JSON"}},
+		"what must not be":                     {Question{Event: ev, Spans: []Span{{Subscription: all}}}, Receiver{}, Answer{Why: WhyMissing, Types: all.Types}},
+		"disabled from its creation":           {Question{Event: ev, Stored: noon}, Receiver{CreatedAt: since, DisabledReason: "manual", DisabledAt: since}, Answer{Why: WhyDisabled, Since: since}},
 	} {
 		c.q.Incarnation, c.q.Seq, c.q.Now = 1, 3, noon
 		if c.q.Position.Incarnation == 0 {

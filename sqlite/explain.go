@@ -181,7 +181,7 @@ func (a *Audit) receivers(q *fanout.Question) ([]fanout.Receiver, error) {
 	for _, row := range a.o.endpoints {
 		if e := a.s.endpoints[row]; e != nil {
 			rows[row] = true
-			list = append(list, fanout.Receiver{Row: row, ID: e.ID, CreatedAt: e.CreatedAt, DisabledReason: e.DisabledReason, DisabledAt: e.DisabledAt})
+			list = append(list, fanout.Receiver{Row: row, ID: e.ID, CreatedAt: e.CreatedAt, DisabledReason: e.DisabledReason, DisabledAt: e.DisabledAt, Paused: e.Paused, Wait: e.Wait()})
 		}
 	}
 	a.s.mu.RUnlock()

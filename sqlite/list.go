@@ -189,7 +189,7 @@ func scanDelivery(rows interface{ Scan(...any) error }, org string) (deliver.Del
 	err := rows.Scan(&d.Key.Event, &d.Key.Endpoint, &d.State, &d.Reason, &due, &d.Attempts, &key, &d.Type, &d.Seq, &stored, &fanned, &d.Endpoint)
 	d.EventID, d.Stored, d.FannedOut = toID(key), fromMillis(stored), fromMillis(stored+fanned)
 	if d.State == deliver.Pending {
-		if due != deliver.HeldBack {
+		if d.Held = due == deliver.HeldBack; !d.Held {
 			d.Due = fromMillis(due)
 		}
 	}

@@ -238,6 +238,7 @@ func (b *Books) GetDelivery(ctx context.Context, name string, k deliver.Key) (de
 	}
 	shown := deliver.Delivery{
 		Key:       k,
+		Held:      d.state == deliver.Pending && d.Due == deliver.HeldBack,
 		Org:       name,
 		Endpoint:  b.disk.endpoint(k.Endpoint).ID,
 		EventID:   e.id,

@@ -74,7 +74,7 @@ type ExplainedBody struct {
 	DeliveryID    string     `json:"delivery_id,omitempty" example:"dlv_01KB2Q3X8V9W0Y1Z2A3B4C5D6F"`
 	AttemptCount  *int       `json:"attempt_count,omitempty" nullable:"false"`
 	Cause         string     `json:"cause,omitempty" doc:"Of a dead or cancelled one: exhausted, gone, endpoint_deleted, payload_lost, poison, blocked; of a rejected message: its code"`
-	WaitsFor      string     `json:"waits_for,omitempty" enum:"endpoint_disabled,backoff,first_attempt,turn" doc:"Of a pending one"`
+	WaitsFor      string     `json:"waits_for,omitempty" enum:"endpoint_disabled,endpoint_paused,endpoint_failing,order,backoff,first_attempt,turn" doc:"Of a pending one"`
 	NextAttemptAt *time.Time `json:"next_attempt_at,omitempty" doc:"Of a pending one: not before"`
 	DisabledSince *time.Time `json:"disabled_since,omitempty"`
 	EventTypes    []string   `json:"event_types,omitempty" nullable:"false" doc:"What it was subscribed to then"`
@@ -237,6 +237,12 @@ func pendingBecause(a *fanout.Answer) string {
 	switch a.Hold {
 	case fanout.HoldDisabled:
 		return fmt.Sprintf("waits until the endpoint is enabled: it is disabled (%s)", a.DisabledReason)
+	case fanout.HoldPaused:
+		return "waits until the endpoint is resumed: it is paused"
+	case fanout.HoldFailing:
+		return fmt.Sprintf("waits for the endpoint, which fails: it is tried again at %s", a.Wait.UTC().Format(time.RFC3339))
+	case fanout.HoldOrder:
+		return "waits for what comes before it in order"
 	case fanout.HoldBackoff:
 		return fmt.Sprintf("failed %d times; waits until %s", d.Attempts, d.Due.UTC().Format(time.RFC3339))
 	case fanout.HoldFirst:
