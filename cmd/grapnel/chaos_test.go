@@ -18,6 +18,7 @@ import (
 
 	"github.com/grapnel-hooks/grapnel/cmd/internal/client"
 	"github.com/grapnel-hooks/grapnel/cmd/internal/httpapi"
+	"github.com/grapnel-hooks/grapnel/deliver"
 	"github.com/grapnel-hooks/grapnel/stream"
 	webhooks "github.com/standard-webhooks/standard-webhooks/libraries/go"
 )
@@ -180,7 +181,9 @@ func subscribe(ctx context.Context, t *testing.T, v *victim, r *receiver, hooks 
 }
 
 func addHook(ctx context.Context, v *victim, r *receiver, h *hook) error {
-	timeout, initial, longest, multiplier := 1000, httpapi.Duration(200*time.Millisecond), httpapi.Duration(time.Second), 2.0
+	// A circuit that is open is probed ten times a second: what is refused for ever
+	// has to die while the test waits.
+	timeout, initial, longest, multiplier := 1000, httpapi.Duration(deliver.MinInitial), httpapi.Duration(deliver.MinInitial), 1.0
 	create := httpapi.EndpointCreate{
 		URL: r.url + h.name, EventTypes: h.types, TimeoutMS: &timeout,
 		Retry: &httpapi.Retry{Initial: &initial, MaxInterval: &longest, Multiplier: &multiplier, Attempts: &h.attempts},
