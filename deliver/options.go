@@ -13,6 +13,7 @@ const (
 	MinRateLimit    = 0.01   // requests a second: one in 100 s
 	MaxRateLimit    = 10_000 // requests a second
 	MaxRedactions   = 50     // of an endpoint
+	MaxRedactBytes  = 16384  // of their paths, types and replacements together
 	MaxPointer      = 512    // bytes of a JSON Pointer
 	MaxFilter       = 2048   // bytes of a content filter
 	MinDisableAfter = time.Hour
@@ -93,10 +94,15 @@ func (o *Options) Check() error {
 			return bad("ordered_by", "%v", err)
 		}
 	}
+	size := 0
 	for i, r := range o.Redact {
 		if err := r.check(); err != nil {
 			return bad(fmt.Sprintf("redact[%d]", i), "%v", err)
 		}
+		size += r.size()
+	}
+	if size > MaxRedactBytes { // of which the books keep up to a hundred, and the audit log two for each change
+		return bad("redact", "has %d bytes of paths, types and replacements, want at most %d", size, MaxRedactBytes)
 	}
 	return nil
 }
@@ -124,6 +130,14 @@ func (r *Redaction) check() error {
 		return fmt.Errorf("path %.100q: replace is not JSON", r.Path)
 	}
 	return nil
+}
+
+func (r *Redaction) size() int {
+	n := len(r.Path) + len(r.Replace)
+	for _, t := range r.Types {
+		n += len(t)
+	}
+	return n
 }
 
 // checkPointer says why p is no JSON Pointer, or nil.

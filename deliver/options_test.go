@@ -3,6 +3,8 @@ package deliver
 import (
 	"encoding/json"
 	"errors"
+	"slices"
+	"strings"
 	"testing"
 	"time"
 )
@@ -30,6 +32,8 @@ func TestOptionsCheck(t *testing.T) {
 		"redact a neighbour":        {Options{Redact: []Redaction{{Path: "/database"}}}, "redact[0]"},
 		"redact without a path":     {Options{Redact: []Redaction{{}}}, "redact[0]"},
 		"redact by no JSON":         {Options{Redact: []Redaction{{Path: "/data/a", Replace: json.RawMessage("x")}}}, "redact[0]"},
+		"redact by too much":        {Options{Redact: slices.Repeat([]Redaction{{Path: "/data/a", Replace: json.RawMessage(`"` + strings.Repeat("x", MaxReplace-2) + `"`)}}, 16)}, "redact"},
+		"redact for too many types": {Options{Redact: []Redaction{{Path: "/data/a", Types: slices.Repeat([]string{strings.Repeat("x", 128)}, 128)}}}, "redact"},
 		"too many redactions":       {Options{Redact: make([]Redaction, MaxRedactions+1)}, "redact"},
 	} {
 		t.Run(name, func(t *testing.T) {
