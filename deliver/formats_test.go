@@ -2,8 +2,10 @@ package deliver_test
 
 import (
 	"bytes"
+	"crypto/sha256"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net/http"
 	"strings"
@@ -253,6 +255,47 @@ func TestRedactedDataStaysHere(t *testing.T) {
 		v.Secrets = []sign.Secret{secret}
 		if err := v.Verify(req.Header, req.Body, now); err != nil {
 			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+// The dedupe key that the stream made from an envelope holds data.id: it goes where
+// that goes, in all formats, in bodies and headers. One that the publisher chose stays.
+func TestRedactedIDIsInNoDedupeKey(t *testing.T) {
+	const canary = "canary-4711"
+	all := formats(t, acmeFormats...)
+	for _, c := range []struct {
+		name, path, key string
+		id              any
+		kept            bool // the key is sent
+	}{
+		{"the id", "/data/id", canary, canary, false},
+		{"all members", "/data/*", canary, canary, false},
+		{"a number", "/data/id", "4711", 4711, false},
+		{"an id of any bytes", "/data/id", "sha256:" + fmt.Sprintf("%x", sha256.Sum256([]byte(canary+"\n"))), canary + "\n", false},
+		{"something else", "/data/name", canary, canary, true},
+		{"a key of the publisher's", "/data/id", "his-own", canary, true},
+	} {
+		p := standardPayload(func(ev *stream.Event) {
+			ev.Time = time.Unix(1763719200, 250e6)
+			ev.DedupeKey = ev.Type + "/" + c.key + "/1763719200.25"
+			ev.Data = must(json.Marshal(map[string]any{"id": c.id, "name": "n"}))
+		})
+		for _, name := range all.Names() {
+			ep := deliver.Endpoint{ID: "ep_1", URL: "https://hooks.example/", Secrets: []deliver.Secret{{Secret: all.Scheme(name).NewSecret()}},
+				Options: deliver.Options{Format: name, Redact: []deliver.Redaction{{Path: c.path}}}}
+			to, err := all.Target(ep)
+			if err != nil {
+				t.Fatal(err)
+			}
+			shown, err := to.Request(p, deliver.Key{Event: 42, Endpoint: 7}, 1, noon, "grapnel/test")
+			if err != nil || !json.Valid(shown.Body) {
+				t.Fatalf("%s, %s: %v %s", c.name, name, err, shown.Body)
+			}
+			text := string(shown.Body) + fmt.Sprint(shown.Header)
+			if name == "standard" && strings.Contains(text, `"dedupe_key":"`) != c.kept || !c.kept && strings.Contains(text, c.key) {
+				t.Errorf("%s, %s: %s", c.name, name, text)
+			}
 		}
 	}
 }

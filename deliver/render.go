@@ -1,9 +1,13 @@
 package deliver
 
 import (
+	"bytes"
 	"errors"
 	"net/http"
+	"slices"
 	"strconv"
+
+	"github.com/grapnel-hooks/grapnel/stream"
 )
 
 var (
@@ -43,17 +47,34 @@ func (t *Target) render(dst []byte, p *Payload, delivery string) (r rendered, er
 	case t.format.standard && redacted == 0:
 		return r, nil
 	case t.format.standard:
+		from := len(dst)
 		dst = append(dst, p.Body[:s.dataAt]...)
-		dst, err = t.redact.redact(dst, data, redacted)
+		at := len(dst)
+		if dst, err = t.redact.redact(dst, data, redacted); err == nil && s.keyTells(dst[at:]) {
+			dst = slices.Delete(dst, from+s.dedupeAt, at-len(dataMember))
+		}
 		r.body, r.own = append(dst, '}'), true
 		return r, err
 	case redacted != 0:
 		if r.data, err = t.redact.redact(nil, data, redacted); err != nil {
 			return r, err
 		}
+		if s.keyTells(r.data) {
+			r.dedupe = nil
+		}
 	}
 	r.body, r.own = t.format.appendBody(dst, &r.standardBody, delivery), true
 	return r, nil
+}
+
+// keyTells reports whether the dedupe key holds the id of the data, from which the
+// stream made it, while redacted, the data as they are sent, do not.
+func (s *standardBody) keyTells(redacted []byte) bool {
+	if s.dedupe == nil || !bytes.HasPrefix(s.dedupe, s.typ) {
+		return false
+	}
+	typ, key, at := plain(s.typ), plain(s.dedupe), s.when()
+	return stream.EnvelopeKey(typ, s.data, at) == key && stream.EnvelopeKey(typ, redacted, at) != key
 }
 
 // appendBody appends the body in the format, made from the parts of the standard

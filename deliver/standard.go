@@ -12,9 +12,13 @@ import (
 type standardBody struct {
 	id, typ, time, org, workspace, version, source, dedupe []byte
 
-	data   []byte // nil: there is none
-	dataAt int    // where data begins
+	data     []byte // nil: there is none
+	dataAt   int    // where data begins
+	dedupeAt int    // where the member of dedupe begins, with its comma; it ends before that of data
 }
+
+// dataMember stands before data.
+const dataMember = `,"data":`
 
 // parseStandard takes a body apart. It knows the order of the members and wants
 // no other: what is not ours is not ok. It does not look into data, which was
@@ -47,14 +51,14 @@ func parseStandard(b []byte) (s standardBody, ok bool) {
 			return s, false
 		}
 		*m.text = b[start : end-1]
+		s.dedupeAt = i // of the last one
 		i = end
 	}
 	if i == 1 || s.id == nil {
 		return s, false
 	}
-	const data = `,"data":`
-	if bytes.HasPrefix(b[i:], []byte(data)) {
-		s.dataAt = i + len(data)
+	if bytes.HasPrefix(b[i:], []byte(dataMember)) {
+		s.dataAt = i + len(dataMember)
 		s.data = b[s.dataAt : len(b)-1]
 		return s, len(s.data) > 0
 	}

@@ -47,15 +47,16 @@ func (d Decoding) fromEnvelope(ev *Event, b []byte) *Rejected {
 		if ev.Time, ok = unixTime(string(timestamp)); !ok {
 			return reject(CodeBadEnvelope, `the envelope's "timestamp" %s is not a time in unix seconds: send a number of seconds`, clip(string(timestamp)))
 		}
-		ev.DedupeKey = envelopeKey(ev.Type, data, ev.Time)
+		ev.DedupeKey = EnvelopeKey(ev.Type, data, ev.Time)
 	}
 	return d.setMember(ev, data)
 }
 
-// envelopeKey is what such publishers promise to be unique: event, data.id and
+// EnvelopeKey is the dedupe key of an event that came as {"event","data","timestamp"}
+// without one: what such publishers promise to be unique: event, data.id and
 // timestamp, as invoice.paid/in_1/1763719200. It is "" when the data has no id.
 // An id that a dedupe key cannot hold goes in as its SHA-256.
-func envelopeKey(event string, data []byte, at time.Time) string {
+func EnvelopeKey(event string, data []byte, at time.Time) string {
 	v, _, ok := pick(data, "id")
 	if !ok || absent(v[0]) {
 		return ""
