@@ -33,7 +33,6 @@ It is a job of the daemon's: it goes on by itself, also after a restart, and giv
 way to live traffic. What is fanned out later is not part of it. With --dry-run
 it is only counted.`,
 		Example: `  grapnel endpoint replay acme ep_01M7YRRW6G0000000000000001 --dry-run
-  grapnel endpoint replay acme ep_01M7YRRW6G0000000000000001 --status dead,cancelled --from-seq 1000 --to-seq 2000
   grapnel endpoint replay acme ep_01M7YRRW6G0000000000000001 --status delivered --type 'invoice.*' --since 6h --until 2h --rate 20`,
 		Args: cobra.ExactArgs(2),
 	}
