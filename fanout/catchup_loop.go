@@ -1,10 +1,13 @@
 package fanout
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/grapnel-hooks/grapnel/cursor"
@@ -15,7 +18,7 @@ import (
 // only while few of theirs are pending.
 const (
 	catchupTick    = 100 * time.Millisecond
-	catchupTurn    = 100 * time.Millisecond // at each tick, for one endpoint
+	catchupTurn    = 100 * time.Millisecond // at each tick, for one organization
 	catchupBatch   = 512                    // messages of one step
 	catchupBackoff = 5 * time.Second        // after an error
 	catchupWatch   = 30 * time.Second       // between two looks at the stream of one that waits
@@ -41,8 +44,11 @@ type CatchupOptions struct {
 // CatchupLoop reads the streams for endpoints that are behind. All that it
 // remembers can be had again from the books.
 type CatchupLoop struct {
-	o     CatchupOptions
-	known map[int64]*follower // owned by Run
+	o CatchupOptions
+
+	// Owned by Run.
+	known  map[int64]*follower
+	served map[string]int64 // the endpoint of each organization that had the latest turn
 }
 
 // follower is what the loop remembers of one endpoint.
@@ -60,7 +66,7 @@ func NewCatchupLoop(o CatchupOptions) *CatchupLoop {
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
-	return &CatchupLoop{o: o, known: map[int64]*follower{}}
+	return &CatchupLoop{o: o, known: map[int64]*follower{}, served: map[string]int64{}}
 }
 
 // Run carries the catch-ups on until ctx ends. A step that has begun is
@@ -80,7 +86,8 @@ func (l *CatchupLoop) Run(ctx context.Context) error {
 	}
 }
 
-// round gives each endpoint its turn.
+// round gives each organization its turn: however many of its endpoints are behind,
+// the others wait no longer.
 func (l *CatchupLoop) round(ctx context.Context) error {
 	all, err := l.o.Books.Catchups(ctx)
 	if err != nil {
@@ -89,6 +96,11 @@ func (l *CatchupLoop) round(ctx context.Context) error {
 	for _, f := range l.known {
 		f.seen = false
 	}
+	served := make(map[string]int64)
+	all = slices.Clone(all)
+	slices.SortFunc(all, func(a, b Catchup) int {
+		return cmp.Or(strings.Compare(a.Org, b.Org), cmp.Compare(a.Endpoint, b.Endpoint))
+	})
 	for _, c := range all {
 		f := l.known[c.Endpoint]
 		if f == nil || !f.last.Began.Equal(c.Began) {
@@ -97,16 +109,38 @@ func (l *CatchupLoop) round(ctx context.Context) error {
 			l.begins(ctx, c)
 		}
 		f.seen, f.last = true, c
-		if ctx.Err() == nil {
-			l.turn(ctx, c, f)
-		}
+		served[c.Org] = l.served[c.Org]
 	}
+	l.served = served
 	for row, f := range l.known {
 		if !f.seen { // disabled for good, removed, or ended by somebody else
 			delete(l.known, row)
 		}
 	}
+	for len(all) > 0 && ctx.Err() == nil {
+		n := 1
+		for n < len(all) && all[n].Org == all[0].Org {
+			n++
+		}
+		l.serve(ctx, all[:n])
+		all = all[n:]
+	}
 	return nil
+}
+
+// serve gives the endpoints of one organization, which ascend, their turns, from
+// where the last round ended, until its time is up.
+func (l *CatchupLoop) serve(ctx context.Context, of []Catchup) {
+	org, began := of[0].Org, time.Now()
+	first, _ := slices.BinarySearchFunc(of, l.served[org]+1, func(c Catchup, row int64) int { return cmp.Compare(c.Endpoint, row) })
+	for i := range of {
+		if ctx.Err() != nil || time.Since(began) >= catchupTurn {
+			return
+		}
+		c := of[(first+i)%len(of)]
+		l.turn(ctx, c, l.known[c.Endpoint])
+		l.served[org] = c.Endpoint
+	}
 }
 
 // begins tells of an endpoint that is behind, also once after each start.

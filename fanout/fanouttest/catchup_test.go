@@ -9,6 +9,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/grapnel-hooks/grapnel/cursor"
 	"github.com/grapnel-hooks/grapnel/deliver"
 	"github.com/grapnel-hooks/grapnel/fanout"
 	"github.com/grapnel-hooks/grapnel/stream"
@@ -87,6 +88,56 @@ func TestCatchupLoopWatches(t *testing.T) {
 		stop()
 		if err := <-done; err != nil {
 			t.Error(err)
+		}
+	})
+}
+
+// slowBooks have endpoints that are behind for ever, and steps that take a while.
+type slowBooks struct {
+	Store
+	behind []fanout.Catchup
+	steps  map[int64]int // by endpoint
+}
+
+func (b *slowBooks) Catchups(context.Context) ([]fanout.Catchup, error) { return b.behind, nil }
+func (b *slowBooks) PendingOf(int64) int64                              { return 0 }
+func (b *slowBooks) Furthest(ctx context.Context, _ string) (cursor.Position, error) {
+	return b.Store.Furthest(ctx, "acme")
+}
+
+func (b *slowBooks) CatchUp(_ context.Context, c fanout.Catchup, _ int, _ fanout.CatchupRead) (fanout.CaughtUp, error) {
+	time.Sleep(30 * time.Millisecond)
+	b.steps[c.Endpoint]++
+	return fanout.CaughtUp{Catchup: c}, nil
+}
+
+// However many endpoints of an organization are behind, that of another one gets its
+// turns, and they get theirs one after the other.
+func TestCatchupLoopIsFair(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newSuite(t, func(t *testing.T) (Store, func() Store) {
+			b := NewDisk().Open()
+			return b, func() Store { return b }
+		})
+		b := &slowBooks{Store: s.Store, steps: map[int64]int{}}
+		const many = 200
+		for row := range int64(many) {
+			b.behind = append(b.behind, fanout.Catchup{Org: "many", Endpoint: row + 1, Enabled: true})
+		}
+		b.behind = append(b.behind, fanout.Catchup{Org: "one", Endpoint: 1000, Enabled: true})
+		loop := fanout.NewCatchupLoop(fanout.CatchupOptions{Books: b, Log: s.log, Lanes: noLanes{}, Below: func(int64) int64 { return 10 }})
+		ctx, stop := context.WithTimeout(t.Context(), time.Minute)
+		defer stop()
+		if err := loop.Run(ctx); err != nil {
+			t.Fatal(err)
+		}
+		least, all := b.steps[1], 0
+		for row := range int64(many) {
+			least = min(least, b.steps[row+1])
+			all += b.steps[row+1]
+		}
+		if one := b.steps[1000]; one < all/2 || least == 0 {
+			t.Errorf("%d steps of one organization, %d of another, at least %d for each endpoint of that", one, all, least)
 		}
 	})
 }
