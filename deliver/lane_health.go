@@ -36,7 +36,8 @@ func (n *lane) learn(o *Outcome, k Kind, now time.Time) *Health {
 	default:
 		n.window = 1
 	}
-	if n.well && n.proven {
+	// Of a disabled endpoint nothing more is to be told: enabling it begins anew.
+	if n.well && n.proven || !n.ep.Enabled() {
 		return nil
 	}
 	before := n.health

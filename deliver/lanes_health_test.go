@@ -307,6 +307,42 @@ func TestDisabledWithNothingToSend(t *testing.T) {
 	}
 }
 
+// Several requests are on their way when the first answer disables the endpoint.
+// What comes of the others must not be told as the health of one that works.
+func TestHealthOfTheDisabledIsNotTold(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, 0)
+		d := &down{}
+		watch(r, func(ctx context.Context, k Key, attempt int) Outcome {
+			if o := d.answer(ctx, k, attempt); o.Class == OK {
+				return o
+			}
+			return Outcome{Class: HTTP4xx, Status: 410}
+		})
+		r.endpoint(1)
+		r.run()
+		synctest.Wait()
+		r.lanes.Offer(r.books.add(1, upTo(100)...))
+		time.Sleep(time.Second) // 8 at once by now
+		d.set(true)
+		time.Sleep(time.Minute)
+		synctest.Wait()
+		r.end()
+		gone := 0
+		for _, next := range r.books.done {
+			if next.Reason == Gone {
+				gone++
+			}
+		}
+		if gone < FailuresToOpen {
+			t.Fatalf("%d requests were on their way, want %d at least", gone, FailuresToOpen)
+		}
+		if told := r.books.told(); len(told) > 0 {
+			t.Errorf("told %v of an endpoint that is disabled", told)
+		}
+	})
+}
+
 // Five deliveries that always fail must not keep the circuit open for the
 // others.
 func TestDeliveriesThatFailOfTheirOwnAccord(t *testing.T) {
