@@ -44,7 +44,7 @@ func (a *api) deliveries() {
 	handle(a, route{id: "list-deliveries", method: http.MethodGet, path: all, tag: tag, access: access{scope: WebhooksRead, gated: true},
 		summary: "List deliveries, those of the newest events first"}, a.listDeliveries)
 	handle(a, route{id: "get-delivery", method: http.MethodGet, path: one, tag: tag, access: access{scope: WebhooksRead, gated: true},
-		summary: "Show a delivery and its attempts, with their requests as they were sent"},
+		flights: a.searches, summary: "Show a delivery and its attempts, with their requests as they were sent"},
 		a.showDelivery)
 	handle(a, route{id: "retry-delivery", method: http.MethodPost, path: one + "/retry", status: http.StatusAccepted, tag: tag, access: access{scope: WebhooksManage, gated: true},
 		summary: "Send a delivery again, with a fresh budget of attempts"},

@@ -135,8 +135,13 @@ func TestSearchesInFlight(t *testing.T) {
 		if n := len(codes); n != 12 {
 			t.Errorf("%d of 20 requests were answered at once, want 12", n)
 		}
-		if w := request(t, h, "GET", "/api/v1/orgs/acme/events/1/explain", ""); w.Code != http.StatusTooManyRequests {
-			t.Errorf("another way through the stream: %d", w.Code)
+		for _, path := range []string{"events/1/explain", "events/1", "deliveries/dlv_01M7YRRT8000000002M0000007"} {
+			if w := request(t, h, "GET", "/api/v1/orgs/acme/"+path, ""); w.Code != http.StatusTooManyRequests {
+				t.Errorf("another way through the stream, %s: %d", path, w.Code)
+			}
+		}
+		if w := request(t, h, "POST", "/api/v1/orgs/acme/filters/dry-run", `{"filter":"true"}`); w.Code != http.StatusTooManyRequests {
+			t.Errorf("another way through the stream, a trial: %d", w.Code)
 		}
 		go func() { codes <- request(t, h, "GET", "/api/v1/orgs/beta/events", "").Code }()
 		synctest.Wait()
