@@ -25,71 +25,65 @@ func parsePointer(s string) pointer {
 // find is the text of the value at p, or nil. Of members with the same name the last
 // counts, as for nearly all parsers; the token of an array's element is its
 // number, counted from 0.
+//
+// It goes over doc once, however many tokens there are.
 func (p pointer) find(doc []byte) []byte {
-	value := doc[skipSpace(doc, 0):]
-	for _, token := range p {
-		if value = child(value, token); value == nil {
-			return nil
-		}
-	}
-	return value[:skipValue(value, 0)]
-}
-
-// child is the text from the member or element of that name on, or nil.
-func child(value []byte, token string) (found []byte) {
-	if len(value) == 0 {
+	from, to, _ := p.descend(doc, skipSpace(doc, 0))
+	if from < 0 {
 		return nil
 	}
-	switch value[0] {
-	case '{':
-		for name, v := range members(value) {
-			if sameName(name, token) {
-				found = value[v:]
-			}
-		}
-	case '[':
-		n, err := strconv.Atoi(token)
-		if err != nil || strconv.Itoa(n) != token {
-			return nil
-		}
-		for i, v := range elements(value) {
-			if i == n {
-				return value[v:]
-			}
-		}
-	}
-	return found
+	return doc[from:to]
 }
 
-// members goes through an object: the text of each name, with its quotes, and
-// where its value begins.
-func members(object []byte) func(yield func(name []byte, value int) bool) {
-	return func(yield func([]byte, int) bool) {
-		for i := skipSpace(object, 1); i < len(object) && object[i] == '"'; {
-			end := skipValue(object, i)
-			name := object[i:end]
-			i = skipSpace(object, end)
-			i = skipSpace(object, i+1) // the colon
-			if i >= len(object) || !yield(name, i) {
-				return
-			}
-			i = skipComma(object, skipValue(object, i))
-		}
+// descend goes over the value at i. It returns where the value at p is below it,
+// from -1 if there is none, and where it ends itself.
+func (p pointer) descend(doc []byte, i int) (from, to, end int) {
+	switch {
+	case len(p) == 0:
+		end = skipValue(doc, i)
+		return i, end, end
+	case i < len(doc) && doc[i] == '{':
+		return p.members(doc, i)
+	case i < len(doc) && doc[i] == '[':
+		return p.elements(doc, i)
 	}
+	return -1, -1, skipValue(doc, i)
 }
 
-// elements goes through an array: the number of each element, and where it
-// begins.
-func elements(array []byte) func(yield func(n, value int) bool) {
-	return func(yield func(int, int) bool) {
-		n := 0
-		for i := skipSpace(array, 1); i < len(array) && array[i] != ']'; n++ {
-			if !yield(n, i) {
-				return
-			}
-			i = skipComma(array, skipValue(array, i))
+// members is descend for an object.
+func (p pointer) members(doc []byte, i int) (from, to, end int) {
+	from = -1
+	for i = skipSpace(doc, i+1); i < len(doc) && doc[i] == '"'; i = skipComma(doc, end) {
+		nameEnd := skipValue(doc, i)
+		name := doc[i:nameEnd]
+		i = skipSpace(doc, nameEnd)
+		i = skipSpace(doc, i+1) // the colon
+		if sameName(name, p[0]) {
+			from, to, end = p[1:].descend(doc, i)
+		} else {
+			end = skipValue(doc, i)
 		}
 	}
+	return from, to, min(i+1, len(doc))
+}
+
+// elements is descend for an array.
+func (p pointer) elements(doc []byte, i int) (from, to, end int) {
+	wanted, err := strconv.Atoi(p[0])
+	if err != nil || strconv.Itoa(wanted) != p[0] {
+		return -1, -1, skipValue(doc, i)
+	}
+	from = -1
+	n := 0
+	for i = skipSpace(doc, i+1); i < len(doc) && doc[i] != ']'; i = skipComma(doc, end) {
+		if n == wanted {
+			from, to, end = p[1:].descend(doc, i)
+		} else {
+			end = skipValue(doc, i)
+		}
+		n++
+	}
+	return from, to, min(i+1, len(doc))
 }
 
 // sameName reports whether the text of a string, with its quotes, means token.

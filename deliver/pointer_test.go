@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"strconv"
+	"strings"
 	"testing"
 )
 
@@ -109,4 +110,20 @@ func FuzzPointer(f *testing.F) {
 			t.Fatalf("%s in %s: found %s, want %s", text, doc, g, w)
 		}
 	})
+}
+
+// BenchmarkPointerDeep finds what lies deep in the largest event: it takes no longer
+// than a pass over it.
+func BenchmarkPointerDeep(b *testing.B) {
+	for _, depth := range []int{1, MaxPointer / 2} {
+		b.Run(strconv.Itoa(depth), func(b *testing.B) {
+			doc := []byte(strings.Repeat(`{"a":`, depth) + "[" + strings.Repeat("1,", 120<<10) + "1]" + strings.Repeat("}", depth))
+			p := parsePointer(strings.Repeat("/a", depth))
+			for b.Loop() {
+				if p.find(doc) == nil {
+					b.Fatal("not found")
+				}
+			}
+		})
+	}
 }
