@@ -288,6 +288,9 @@ func (s *Store) load() error {
 	if err := s.loadFares(); err != nil {
 		return fmt.Errorf("load endpoint stats: %w", err)
 	}
+	if err := s.soonEnough(); err != nil {
+		return err
+	}
 	var err error
 	if s.keys, err = loadKeys(s.w.c, s.o.runSize); err != nil {
 		return fmt.Errorf("load event keys: %w", err)
