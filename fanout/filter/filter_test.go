@@ -80,8 +80,10 @@ func TestConditions(t *testing.T) {
 	for range 2 {
 		r := g.Read(ev)
 		for i, f := range all {
-			if r.Match(i) != want[i] || r.Match(i) != want[i] {
-				t.Errorf("%s: beside others %v", f, !want[i])
+			for range 2 { // asked again it says the same
+				if r.Match(i) != want[i] {
+					t.Errorf("%s: beside others %v", f, !want[i])
+				}
 			}
 		}
 		r.Close()

@@ -99,7 +99,6 @@ func (p *parser) reversed(t *test) *SyntaxError {
 
 // rest reads what follows a value: a comparison, in, a method, or nothing.
 func (p *parser) rest(t *test) (err *SyntaxError) {
-	at := p.tok.at
 	v, compares := comparisons[p.tok.value]
 	switch {
 	case p.tok.kind == mark && compares:
@@ -107,7 +106,7 @@ func (p *parser) rest(t *test) (err *SyntaxError) {
 		if err = p.advance(); err != nil {
 			return err
 		}
-		at = p.tok.at
+		at := p.tok.at
 		var c constant
 		if c, err = p.literal(); err == nil {
 			t.want = []constant{c}
