@@ -7,11 +7,13 @@ import (
 	"github.com/grapnel-hooks/grapnel/deliver"
 )
 
-const finishDelivery = "UPDATE deliveries SET state=1, attempts=1, spent=1 WHERE event=? AND endpoint=? AND state=0 AND attempts=0"
+// One that left its line without an attempt is due at some time, so that is
+// taken away too.
+const finishDelivery = "UPDATE deliveries SET state=1, due=0, attempts=1, spent=1 WHERE event=? AND endpoint=? AND state=0 AND attempts=0"
 
 // Joined with the list, not by (event, endpoint) IN (VALUES …): with that, SQLite
 // goes through all that is pending instead of looking each key up.
-var finishMany = "UPDATE deliveries SET state=1, attempts=1, spent=1 FROM (SELECT column1 AS e, column2 AS p FROM (VALUES " +
+var finishMany = "UPDATE deliveries SET state=1, due=0, attempts=1, spent=1 FROM (SELECT column1 AS e, column2 AS p FROM (VALUES " +
 	values("(?,?)", manyRows) + ")) WHERE event=e AND endpoint=p AND +state=0 AND +attempts=0"
 
 // Record implements [deliver.Books].

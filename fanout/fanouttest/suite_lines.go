@@ -1,6 +1,7 @@
 package fanouttest
 
 import (
+	"fmt"
 	"slices"
 	"time"
 
@@ -164,6 +165,33 @@ var lineTests = map[string]func(*suite){
 		}
 		slices.Sort(dues)
 		s.equal("dues", []int64{0, ms(time.Second), ms(time.Second), ms(time.Minute), deliver.HeldBack}, dues)
+	},
+
+	// Those that were held back have had no attempt: the first one delivers them.
+	"Lines/what left is delivered, and due no more": func(s *suite) {
+		ep := s.endpoint("*")
+		lines := make([]string, 100) // more than a store may write at once
+		for i := range lines {
+			lines[i] = fmt.Sprint("e", i)
+		}
+		var rs []deliver.Record
+		for _, t := range s.fresh(ep, lines...) {
+			rs = append(rs, heldBack(t, deliver.Line{Rule: 5}))
+		}
+		s.book(rs...)
+		_, err := s.LeaveLines(s.ctx, ep.Row, 0, ms(time.Second), 1000)
+		s.must(err)
+		rs = nil
+		for _, t := range s.pending(ep.Row) {
+			rs = append(rs, attempted(t, success, 0))
+		}
+		s.book(rs...)
+		s.check("acme")
+		for _, r := range rs {
+			if d, _ := s.delivery(r.Key); d.State != deliver.Delivered || !d.Due.IsZero() {
+				s.Fatalf("event %d is %s, due at %v", r.Event, d.State, d.Due)
+			}
+		}
 	},
 }
 
