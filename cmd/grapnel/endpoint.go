@@ -20,10 +20,10 @@ func (a *app) endpointCommand() *cobra.Command {
   grapnel endpoint list acme`,
 		a.endpointAdd(), a.endpointList(), a.endpointShow(), a.endpointStats(), a.endpointSet(), a.endpointRemove(),
 		a.endpointReplay(), a.endpointRecover(), a.endpointTest(), a.endpointSecret(), a.endpointRotate(), a.endpointTryFilter(),
-		a.endpointSwitch("enable", "Enable an endpoint and resume its pending deliveries", false),
-		a.endpointSwitch("disable", "Disable an endpoint; its deliveries wait", true),
-		a.endpointHold("pause", "Hold an endpoint's deliveries back; new ones are made and wait", true),
-		a.endpointHold("resume", "Send a paused endpoint's deliveries again", false))
+		a.endpointSwitch("enable", "Enable an endpoint and resume its pending deliveries", httpapi.EndpointUpdate{Disabled: new(false)}),
+		a.endpointSwitch("disable", "Disable an endpoint; its deliveries wait", httpapi.EndpointUpdate{Disabled: new(true)}),
+		a.endpointSwitch("pause", "Hold an endpoint's deliveries back; new ones are made and wait", paused(true)),
+		a.endpointSwitch("resume", "Send a paused endpoint's deliveries again", paused(false)))
 }
 
 func (a *app) endpointAdd() *cobra.Command {
@@ -226,7 +226,11 @@ func (a *app) endpointRemove() *cobra.Command {
 	}
 }
 
-func (a *app) endpointSwitch(verb, short string, off bool) *cobra.Command {
+func paused(on bool) httpapi.EndpointUpdate {
+	return httpapi.EndpointUpdate{OptionsChange: httpapi.OptionsChange{Paused: &on}}
+}
+
+func (a *app) endpointSwitch(verb, short string, change httpapi.EndpointUpdate) *cobra.Command {
 	return &cobra.Command{
 		Use:   verb + " ORG ENDPOINT",
 		Short: short,
@@ -234,7 +238,7 @@ func (a *app) endpointSwitch(verb, short string, off bool) *cobra.Command {
   grapnel endpoint %[1]s acme ep_01M7YRRW6G0000000000000001 --json`, verb),
 		Args: cobra.ExactArgs(2),
 		RunE: func(c *cobra.Command, args []string) error {
-			e, err := a.client().ChangeEndpoint(c.Context(), args[0], args[1], httpapi.EndpointUpdate{Disabled: &off})
+			e, err := a.client().ChangeEndpoint(c.Context(), args[0], args[1], change)
 			if err != nil {
 				return err
 			}

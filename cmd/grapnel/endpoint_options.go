@@ -7,7 +7,6 @@ import (
 
 	"github.com/grapnel-hooks/grapnel/cmd/internal/httpapi"
 	"github.com/grapnel-hooks/grapnel/deliver"
-	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 )
 
@@ -126,25 +125,5 @@ func optionFacts(f *facts, o httpapi.OptionsBody) {
 		f.add("gives up", "never")
 	default:
 		f.add("gives up", "after "+o.DisableAfter+" without a success")
-	}
-}
-
-func (a *app) endpointHold(verb, short string, on bool) *cobra.Command {
-	return &cobra.Command{
-		Use:   verb + " ORG ENDPOINT",
-		Short: short,
-		Example: fmt.Sprintf(`  grapnel endpoint %[1]s acme ep_01M7YRRW6G0000000000000001
-  grapnel endpoint %[1]s acme ep_01M7YRRW6G0000000000000001 --json`, verb),
-		Args: cobra.ExactArgs(2),
-		RunE: func(c *cobra.Command, args []string) error {
-			in := httpapi.EndpointUpdate{OptionsChange: httpapi.OptionsChange{Paused: &on}}
-			e, err := a.client().ChangeEndpoint(c.Context(), args[0], args[1], in)
-			if err != nil {
-				return err
-			}
-			return a.show(e, func() {
-				a.printf("Endpoint %s is %s\n", e.ID, a.ink().state(endpointState(e)))
-			})
-		},
 	}
 }
