@@ -162,8 +162,10 @@ func (t *txn) announceDead(r *deliver.Record) error {
 		dead.LastClass = r.Attempt.Class.String()
 	}
 	return t.announce(o, announcement{
-		typ:       stream.DeliveryDead,
-		dedupe:    fmt.Sprintf("%s:%s:%d", stream.DeliveryDead, dead.DeliveryID, dead.Attempts),
+		typ: stream.DeliveryDead,
+		// With the time: a delivery may die again without another attempt, and nobody
+		// who may publish is to take the key before.
+		dedupe:    fmt.Sprintf("%s:%s:%d:%d", stream.DeliveryDead, dead.DeliveryID, dead.Attempts, toMillis(t.now)),
 		workspace: e.Workspace,
 		data:      dead,
 	})

@@ -148,6 +148,9 @@ func TestAnnouncements(t *testing.T) {
 				t.Errorf("%s: dedupe key %q at %v", step.name, a.DedupeKey, a.At)
 			}
 			seen[a.DedupeKey] = true
+			if now := fmt.Sprint(toMillis(c.read())); a.Type == stream.DeliveryDead && !strings.HasSuffix(a.DedupeKey, ":"+now) {
+				t.Errorf("%s: the dedupe key %s can be foretold", step.name, a.DedupeKey)
+			}
 			if !stream.KnownOperational(a.Type) {
 				t.Errorf("%s: %s is no known type", step.name, a.Type)
 			}
