@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/grapnel-hooks/grapnel/cursor"
+	"github.com/grapnel-hooks/grapnel/deliver"
 	"github.com/grapnel-hooks/grapnel/stream"
 )
 
@@ -45,6 +46,20 @@ type Catchup struct {
 	First  stream.Seq
 	AtRisk bool   // the stream is about to lose what was not read for it
 	Lost   uint64 // sequences that the stream lost before they were read for it, ever
+}
+
+// orderedLimit is how many times as many deliveries of an ordered endpoint may be
+// pending: its order is that of its rows, and those that are made when it catches
+// up come behind the rows of events that other endpoints had meanwhile.
+const orderedLimit = 10
+
+// ParksAbove is how many deliveries of an endpoint with those options may be
+// pending before it is parked, where the limit of others is parkAfter.
+func ParksAbove(parkAfter int64, o *deliver.Options) int64 {
+	if o.Ordered || o.OrderedBy != "" {
+		return parkAfter * orderedLimit
+	}
+	return parkAfter
 }
 
 // CaughtUp is what a step of a Catchup has done.

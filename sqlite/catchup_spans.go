@@ -33,14 +33,22 @@ func (t *txn) park(o *orgState) error {
 	if limit <= 0 || o.pending.Load()+t.rows <= limit {
 		return nil
 	}
-	var rows []int64
+	over := map[int64]int64{} // endpoints that have more, and how many
 	t.s.standing.mu.Lock()
 	for row, more := range t.counts {
-		if more.pending > 0 && t.s.standing.of[row].pending+t.earlier[row].pending+more.pending > limit {
-			rows = append(rows, row)
+		if n := t.s.standing.of[row].pending + t.earlier[row].pending + more.pending; more.pending > 0 && n > limit {
+			over[row] = n
 		}
 	}
 	t.s.standing.mu.Unlock()
+	var rows []int64
+	t.s.mu.RLock()
+	for row, n := range over {
+		if e := t.s.endpoints[row]; e == nil || n > fanout.ParksAbove(limit, &e.Options) {
+			rows = append(rows, row)
+		}
+	}
+	t.s.mu.RUnlock()
 	slices.Sort(rows)
 	for _, row := range rows {
 		if err := t.parkOne(o, row); err != nil {

@@ -221,6 +221,9 @@ func (b *Books) park(o *org) {
 			continue
 		}
 		e := b.disk.endpoint(s.Endpoint)
+		if b.pendingOf(s.Endpoint) <= fanout.ParksAbove(b.ParkAfter, &e.Options) {
+			continue
+		}
 		s.Ended, s.UntilIncarnation, s.Until = true, o.far.Incarnation, o.far.Seq
 		o.behind[e.Row] = &catchup{span: i, Catchup: fanout.Catchup{
 			Org: o.ID, Endpoint: e.Row, ID: e.ID, Reason: fanout.Parked, Began: b.now(),

@@ -141,8 +141,14 @@ func (s *suite) endpoint(types ...string) deliver.Endpoint {
 
 func (s *suite) endpointOf(org string, types ...string) deliver.Endpoint {
 	s.Helper()
+	return s.endpointWith(deliver.Options{}, org, types...)
+}
+
+func (s *suite) endpointWith(o deliver.Options, org string, types ...string) deliver.Endpoint {
+	s.Helper()
 	ep, err := s.AddEndpoint(s.ctx, deliver.Endpoint{
 		Org:         org,
+		Options:     o,
 		URL:         "https://example.com/hook",
 		EventTypes:  types,
 		Secrets:     []deliver.Secret{{Secret: sign.NewSecret()}},

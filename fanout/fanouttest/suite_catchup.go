@@ -202,6 +202,28 @@ var catchupTests = map[string]func(*suite){
 		s.equal("sequences after it", map[stream.Seq]int{6: 1, 7: 1, 8: 1, 9: 1}, seen)
 	},
 
+	"Catchup/an ordered endpoint is parked later": func(s *suite) {
+		s.SetParkAfter(1)
+		by := func(o deliver.Options) deliver.Endpoint { return s.endpointWith(o, "acme", "*") }
+		plain, ordered, keyed := by(deliver.Options{}), by(deliver.Options{Ordered: true}), by(deliver.Options{OrderedBy: "/data/n"})
+		for range 10 {
+			s.append("a")
+		}
+		s.walk()
+		for ep, want := range map[*deliver.Endpoint]bool{&plain: true, &ordered: false, &keyed: false} {
+			if _, ok := s.behind(*ep); ok != want {
+				s.Errorf("with ten pending, %+v is parked: %v", ep.Options, ok)
+			}
+		}
+		s.append("a")
+		s.walk()
+		for _, ep := range []deliver.Endpoint{ordered, keyed} {
+			if _, ok := s.behind(ep); !ok {
+				s.Errorf("with eleven pending, %+v is not parked", ep.Options)
+			}
+		}
+	},
+
 	"Catchup/a restart": func(s *suite) {
 		s.append("a", "a", "a")
 		s.walk()
