@@ -10,6 +10,7 @@ import (
 	"github.com/grapnel-hooks/grapnel/deliver"
 	"github.com/grapnel-hooks/grapnel/deliver/sign"
 	"github.com/grapnel-hooks/grapnel/fanout"
+	"github.com/grapnel-hooks/grapnel/fanout/filter"
 )
 
 // newSecret, given as the secret of a change, has one made. No secret is that
@@ -73,4 +74,15 @@ func (d *daemon) unusable(ep *deliver.Endpoint, err error) {
 		return
 	}
 	d.log.Error("endpoint cannot be used", "org", ep.Org, "endpoint", ep.ID, "error", err)
+}
+
+// Held says why an endpoint gets nothing until somebody mends it.
+func (d *daemon) Held(ep deliver.Endpoint) string {
+	if _, err := d.formats.Target(ep); errors.Is(err, deliver.ErrFormat) {
+		return "nothing can be sent in its format: configure " + ep.Format + " again, or give the endpoint another"
+	}
+	if err := filter.Hold(ep.Filter).Err(); err != nil {
+		return "its filter cannot be read any more, change it: " + err.Error()
+	}
+	return ""
 }

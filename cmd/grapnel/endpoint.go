@@ -129,6 +129,8 @@ func endpointState(e httpapi.EndpointBody) string {
 		return "disabled (" + e.DisabledReason + ")"
 	case e.Disabled:
 		return "disabled"
+	case e.HeldBecause != "":
+		return "held"
 	case e.Paused:
 		return "paused"
 	case e.Health == "failing":
@@ -196,6 +198,7 @@ func (a *app) printEndpoint(e httpapi.EndpointBody) {
 	f.add("state", endpointState(e))
 	f.add("disabled at", momentOf(e.DisabledAt))
 	healthFacts(&f, e.ConditionBody)
+	f.add("held", e.HeldBecause)
 	catchupFacts(&f, e)
 	credentialFacts(&f, e.CredentialsBody)
 	optionFacts(&f, e.OptionsBody)

@@ -253,6 +253,9 @@ func TestFormatThatIsGone(t *testing.T) {
 	log := walk(nil, func(d *daemon) {
 		appended(d, 2)
 		came(t, other, 2)
+		if e, err := d.Endpoint(t.Context(), "acme", id); err != nil || !strings.Contains(d.Held(e), "configure acme again") {
+			t.Errorf("it is held because of %q, %v", d.Held(e), err)
+		}
 		if _, err := d.TestEndpoint(t.Context(), "acme", id); err == nil {
 			t.Error("it was tested in another format")
 		}
@@ -271,6 +274,9 @@ func TestFormatThatIsGone(t *testing.T) {
 	}
 	walk([]deliver.Format{acme}, func(d *daemon) {
 		came(t, r, 3)
+		if e, err := d.Endpoint(t.Context(), "acme", id); err != nil || d.Held(e) != "" {
+			t.Errorf("it is still held because of %q, %v", d.Held(e), err)
+		}
 		for i, req := range r.Requests() {
 			if want := fmt.Sprintf(`{"n":%d}`, i+1); string(req.Body) != want || req.Header.Get("X-Acme-Signature") == "" {
 				t.Errorf("request %d: %v %s", i, req.Header, req.Body)

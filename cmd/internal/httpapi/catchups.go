@@ -18,6 +18,10 @@ type Catchups interface {
 	// CatchingUp says how far those of the org's endpoints are behind that are, by
 	// row.
 	CatchingUp(ctx context.Context, org string, endpoints []deliver.Endpoint) (map[int64]CatchingUp, error)
+	// Held says why nothing is sent to the endpoint until somebody mends it: its
+	// format is not configured any more, or its filter cannot be read. "" when
+	// neither is so. It is quick.
+	Held(e deliver.Endpoint) string
 	// EndpointGaps lists what the stream lost before it was read for the endpoint,
 	// the latest first, up to limit.
 	EndpointGaps(ctx context.Context, org, endpoint string, limit int) ([]Gap, error)
@@ -83,6 +87,7 @@ func (a *api) behind(ctx context.Context, org string, endpoints []deliver.Endpoi
 	}
 	return func(e deliver.Endpoint) EndpointBody {
 		b := endpointBody(e)
+		b.HeldBecause = a.svc.Held(e)
 		if c, ok := of[e.Row]; ok {
 			b.CatchingUp = catchingUpBody(c)
 		}

@@ -73,10 +73,11 @@ type EndpointBody struct {
 	DisabledReason string     `json:"disabled_reason,omitempty" doc:"manual, gone or failing"`
 	DisabledAt     *time.Time `json:"disabled_at,omitempty"`
 	ConditionBody
-	CatchingUp *CatchingUpBody   `json:"catching_up,omitempty" doc:"It is behind the organization's cursor"`
-	Gaps       []EndpointGapBody `json:"gaps,omitempty" nullable:"false" doc:"Of one endpoint: the latest sequences that the stream lost before they were read for it"`
-	CreatedAt  time.Time         `json:"created_at"`
-	UpdatedAt  time.Time         `json:"updated_at"`
+	CatchingUp  *CatchingUpBody   `json:"catching_up,omitempty" doc:"It is behind the organization's cursor"`
+	HeldBecause string            `json:"held_because,omitempty" doc:"Why nothing is sent to it until somebody mends it: its format is not configured any more, or its filter cannot be read"`
+	Gaps        []EndpointGapBody `json:"gaps,omitempty" nullable:"false" doc:"Of one endpoint: the latest sequences that the stream lost before they were read for it"`
+	CreatedAt   time.Time         `json:"created_at"`
+	UpdatedAt   time.Time         `json:"updated_at"`
 
 	revision int64
 }

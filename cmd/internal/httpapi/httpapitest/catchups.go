@@ -66,3 +66,6 @@ func (s *Service) fallBehind(e deliver.Endpoint, start httpapi.Start) (stream.Se
 	}
 	return at, nil
 }
+
+// Held implements httpapi.Catchups: nothing needs mending.
+func (s *Service) Held(deliver.Endpoint) string { return "" }
