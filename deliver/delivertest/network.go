@@ -111,10 +111,13 @@ func (n *Network) Dial(ctx context.Context, network, address string) (net.Conn, 
 	case l.conns <- theirs:
 		return ours, nil
 	case <-l.closed:
-		return nil, &net.OpError{Op: "dial", Net: network, Err: syscall.ECONNREFUSED}
+		err = syscall.ECONNREFUSED
 	case <-ctx.Done():
-		return nil, &net.OpError{Op: "dial", Net: network, Err: ctx.Err()}
+		err = ctx.Err()
 	}
+	ours.Close() // nobody has them
+	theirs.Close()
+	return nil, &net.OpError{Op: "dial", Net: network, Err: err}
 }
 
 // Dialed lists every address that Dial was called with, in order.
