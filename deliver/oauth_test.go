@@ -271,7 +271,8 @@ func TestNoToken(t *testing.T) {
 				if len(l.receiver.Requests()) != 0 {
 					t.Error("a request was sent without a token")
 				}
-				// It is asked again with the next attempt.
+				// It is asked again with the next attempt, once the fetch has ended.
+				synctest.Wait()
 				l.mu.Lock()
 				l.answer = l.tokens(`"expires_in":60`)
 				l.mu.Unlock()
