@@ -139,7 +139,10 @@ func (s *slots) list(o *share) {
 	}
 	s.proven.list(o, proven)
 	s.other.list(o, other)
-	o.full.Store(waiting && o.used >= s.most)
+	// A slot that comes back is theirs who wait: until it is granted, nobody may go
+	// on as if none of them did.
+	granted := len(o.proven.lanes) > 0 || len(o.other.lanes) > 0 && o.others < s.most-s.most/4
+	o.full.Store(waiting && o.used >= s.most || granted && o.full.Load())
 	s.waits.Store(len(s.proven.orgs)+len(s.other.orgs) > 0)
 }
 
