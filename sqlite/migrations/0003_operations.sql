@@ -1,0 +1,2 @@
+-- What operating needs: written after databases of schema 2 were in use, so
+-- every statement also holds for a database that has rows.
