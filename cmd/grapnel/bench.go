@@ -100,8 +100,7 @@ type benchLatency struct {
 }
 
 func runBenchSpeed(ctx context.Context, out io.Writer, o benchOptions) error {
-	var address string
-	receiver, err := startPart(ctx, &address, "receiver")
+	receiver, address, err := startReceiver(ctx)
 	if err != nil {
 		return err
 	}

@@ -13,14 +13,12 @@ import (
 // runBenchDeadLive compares how late live events arrive without a replay and
 // beside one.
 func runBenchDeadLive(ctx context.Context, out io.Writer, dead int, load float64, during time.Duration) error {
-	var address string
-	receiver, err := startPart(ctx, &address, "receiver")
+	receiver, address, err := startReceiver(ctx)
 	if err != nil {
 		return err
 	}
 	defer receiver.close()
-	var ready string
-	walk, err := startPart(ctx, &ready, "walk", address, "1024")
+	walk, err := startWalk(ctx, address)
 	if err != nil {
 		return err
 	}

@@ -36,15 +36,13 @@ func benchIsolationCommand() *cobra.Command {
 // runBenchNine compares nine endpoints alone with the same nine beside a tenth
 // that hangs until its timeout.
 func runBenchNine(ctx context.Context, out io.Writer, events int) error {
-	var address string
-	receiver, err := startPart(ctx, &address, "receiver")
+	receiver, address, err := startReceiver(ctx)
 	if err != nil {
 		return err
 	}
 	defer receiver.close()
 	run := func(hang bool) (m measured, err error) {
-		var ready string
-		walk, err := startPart(ctx, &ready, "walk", address, "1024")
+		walk, err := startWalk(ctx, address)
 		if err != nil {
 			return m, err
 		}
@@ -86,14 +84,12 @@ func runBenchNine(ctx context.Context, out io.Writer, events int) error {
 // another org, and each gets an event a second, which it never answers. It
 // measures how late the one gets its ten events a second.
 func runBenchMany(ctx context.Context, out io.Writer, many int) error {
-	var address string
-	receiver, err := startPart(ctx, &address, "receiver")
+	receiver, address, err := startReceiver(ctx)
 	if err != nil {
 		return err
 	}
 	defer receiver.close()
-	var ready string
-	walk, err := startPart(ctx, &ready, "walk", address, "1024")
+	walk, err := startWalk(ctx, address)
 	if err != nil {
 		return err
 	}
@@ -177,15 +173,13 @@ func benchGrowthCommand() *cobra.Command {
 }
 
 func runBenchGrowth(ctx context.Context, out io.Writer, finished, orgs, pending, events int) error {
-	var address string
-	receiver, err := startPart(ctx, &address, "receiver")
+	receiver, address, err := startReceiver(ctx)
 	if err != nil {
 		return err
 	}
 	defer receiver.close()
 	run := func(prepare ...string) (m measured, err error) {
-		var ready string
-		walk, err := startPart(ctx, &ready, "walk", address, "1024")
+		walk, err := startWalk(ctx, address)
 		if err != nil {
 			return m, err
 		}
@@ -236,8 +230,7 @@ func runBenchGrowth(ctx context.Context, out io.Writer, finished, orgs, pending,
 // it again on the same books and measures how soon it is ready and how fast
 // the backlog drains.
 func runBenchBacklog(ctx context.Context, address string, pending int) (m measured, err error) {
-	var ready string
-	walk, err := startPart(ctx, &ready, "walk", address, "1024")
+	walk, err := startWalk(ctx, address)
 	if err != nil {
 		return m, err
 	}
@@ -276,14 +269,12 @@ func benchSoakCommand() *cobra.Command {
 }
 
 func runBenchSoak(ctx context.Context, out io.Writer, length time.Duration, rate float64) error {
-	var address string
-	receiver, err := startPart(ctx, &address, "receiver")
+	receiver, address, err := startReceiver(ctx)
 	if err != nil {
 		return err
 	}
 	defer receiver.close()
-	var ready string
-	walk, err := startPart(ctx, &ready, "walk", address, "1024")
+	walk, err := startWalk(ctx, address)
 	if err != nil {
 		return err
 	}

@@ -46,6 +46,19 @@ func startPart(ctx context.Context, first any, name string, args ...string) (*be
 	return p, p.read(first)
 }
 
+// startReceiver starts the part that receives, and says at which address.
+func startReceiver(ctx context.Context) (receiver *benchProcess, address string, err error) {
+	receiver, err = startPart(ctx, &address, "receiver")
+	return receiver, address, err
+}
+
+// startWalk starts the part that walks streams, with bodies of 1,024 bytes for
+// the receiver at the address.
+func startWalk(ctx context.Context, address string) (*benchProcess, error) {
+	var ready string
+	return startPart(ctx, &ready, "walk", address, "1024")
+}
+
 func (p *benchProcess) read(answer any) error {
 	line, err := p.out.ReadBytes('\n')
 	if err != nil {
