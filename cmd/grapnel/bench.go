@@ -55,7 +55,7 @@ with its cursor held, so that the walk is measured and not the publisher.`,
 	f.DurationVar(&o.LatencyFor, "latency-for", 10*time.Second, "how long to measure the latency; 0: not at all")
 	f.BoolVar(&o.Keys, "keys", false, "give each event a dedupe key, whose header the broker has to copy")
 	f.StringVar(&o.Profile, "profile", "", "write CPU profiles of the walk to `FILE`.<endpoints>")
-	c.AddCommand(benchIsolationCommand(), benchGrowthCommand(), benchListsCommand(), benchDeadCommand(), benchSoakCommand(), benchAppendCommand())
+	c.AddCommand(benchIsolationCommand(), benchGrowthCommand(), benchListsCommand(), benchDeadCommand(), benchSoakCommand(), benchAppendCommand(), benchSizeCommand())
 
 	part := func(use string, run func(ctx context.Context, in io.Reader, out io.Writer, args []string) error) {
 		c.AddCommand(&cobra.Command{

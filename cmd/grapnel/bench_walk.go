@@ -49,6 +49,7 @@ type measured struct {
 	Rows       int64   `json:",omitempty"`
 	Disk       int64   `json:",omitempty"` // bytes by which the books grew
 	RSS, Peak  int64   `json:",omitempty"`
+	Streams    int64   `json:",omitempty"` // bytes of the embedded server
 	Idle       int64   `json:",omitempty"` // bytes before anything was appended
 	FillRate   float64 `json:",omitempty"` // events per second appended
 	Start      float64 `json:",omitempty"` // seconds until ready, after a restart
@@ -144,6 +145,7 @@ type benchWalk struct {
 //	profile FILE                   write a CPU profile of the next "go" or "wait"
 //	nats                           the address for publishers
 //	stats                          usage and counts now
+//	sizes                          memory after a garbage collection, books and streams now
 //	quit                           end at once, without draining
 func runBenchWalk(ctx context.Context, in io.Reader, out io.Writer, target string, size int) error {
 	dir, err := os.MkdirTemp("", "grapnel-bench-")
@@ -245,6 +247,9 @@ func (w *benchWalk) serve(ctx context.Context, in io.Reader, out io.Writer) erro
 				Deliveries: w.booked(), CPU: u.CPU.Seconds(), RSS: u.RSS, Peak: u.Peak, Disk: w.disk(), Idle: w.idle,
 				Goroutines: runtime.NumGoroutine(),
 			}
+		case "sizes":
+			debug.FreeOSMemory()
+			answer = measured{RSS: processUsage().RSS, Disk: w.disk(), Streams: folderSize(filepath.Join(w.dir, "nats"))}
 		case "quit":
 			os.RemoveAll(w.dir)
 			os.Exit(0)
