@@ -151,7 +151,7 @@ retention:
 			if err != nil {
 				t.Fatal(err)
 			}
-			if diff := cmp.Diff(c.want, got, cmpopts.EquateComparable(netip.Prefix{}, url.Userinfo{})); diff != "" {
+			if diff := cmp.Diff(c.want, got, cmpopts.EquateComparable(netip.Prefix{}, url.Userinfo{}), cmpopts.IgnoreUnexported(Serve{})); diff != "" {
 				t.Errorf("(-want +got):\n%s", diff)
 			}
 		})

@@ -25,6 +25,7 @@ const maxFile = 1 << 20 // bytes
 type file struct {
 	name                   string
 	entries                map[string]entry
+	sections               map[string]int // line of each that is there
 	plans                  map[string][]string
 	eventTypes             []catalogue.Type
 	formats                []deliver.Format
@@ -38,7 +39,7 @@ type entry struct {
 }
 
 func readFile(name string) (file, error) {
-	f := file{name: name, entries: map[string]entry{}}
+	f := file{name: name, entries: map[string]entry{}, sections: map[string]int{}}
 	data, err := readLimited(name)
 	if err != nil {
 		return f, &Error{Where: name, Err: err}
@@ -97,18 +98,9 @@ func (f *file) syntax(err error) error {
 
 // take reads one key of the file.
 func (f *file) take(key string, line int, value ast.Node) (err error) {
-	switch {
-	case key == "plans":
-		f.plans, err = plans(value)
-		return err
-	case key == "retention":
-		return f.retention(value)
-	case key == "event_types":
-		f.eventTypes, err = eventTypes(f.name, value)
-		return err
-	case key == "formats":
-		f.formats, err = formats(value)
-		return err
+	if i := slices.IndexFunc(sections, func(s section) bool { return s.key == key }); i >= 0 {
+		f.sections[key] = line
+		return sections[i].read(f, value)
 	}
 	i := slices.IndexFunc(settings, func(s setting) bool { return s.key() == key })
 	if i < 0 {
@@ -133,7 +125,10 @@ func (f *file) take(key string, line int, value ast.Node) (err error) {
 
 // names are all keys of a file.
 func names() []string {
-	n := []string{"plans", "retention", "event_types", "formats"}
+	var n []string
+	for _, s := range sections {
+		n = append(n, s.key)
+	}
 	for _, s := range settings {
 		n = append(n, s.key())
 	}

@@ -1,0 +1,90 @@
+package config
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/goccy/go-yaml/ast"
+)
+
+// section is a key of the file that is no flag.
+type section struct {
+	key    string
+	usage  string
+	want   string // what it holds
+	absent string // what holds without it
+	reload bool   // it can change while the daemon runs
+	read   func(*file, ast.Node) error
+	show   func(*Serve) []string // what it holds, in short; two that differ are shown differently
+}
+
+// sections are all of them. It is a function's value, since reading one looks
+// the names of all up.
+var sections []section
+
+func init() {
+	sections = []section{
+		{key: "plans", usage: "the features of each plan", want: "plan: [features]; the feature is `outgoing_webhooks`", absent: "every organization has every feature", reload: true,
+			read: func(f *file, n ast.Node) (err error) {
+				f.plans, err = plans(n)
+				return err
+			},
+			show: func(c *Serve) []string {
+				var out []string
+				for _, plan := range slices.Sorted(maps.Keys(c.Plans)) {
+					out = append(out, fmt.Sprintf("%s: [%s]", plan, strings.Join(c.Plans[plan], ", ")))
+				}
+				return out
+			}},
+		{key: "retention", usage: "how long deliveries are kept once they are finished (delivered or cancelled), and once they are dead", want: "`finished`, `dead`: at least 1h each", absent: "30d and 90d", reload: true,
+			read: (*file).retention,
+			show: func(c *Serve) (out []string) {
+				if c.KeepFinished > 0 {
+					out = append(out, "finished: "+c.KeepFinished.String())
+				}
+				if c.KeepDead > 0 {
+					out = append(out, "dead: "+c.KeepDead.String())
+				}
+				return out
+			}},
+		{key: "event_types", usage: "event types that are put into the catalogue at each start and reload", want: "a list, or the name of a file with one", absent: "the catalogue is left as it is", reload: true,
+			read: func(f *file, n ast.Node) (err error) {
+				f.eventTypes, err = eventTypes(f.name, n)
+				return err
+			},
+			show: func(c *Serve) []string { return digests(c.EventTypes) }},
+		{key: "formats", usage: "wire formats beside the built-in ones", want: "name: {scheme, headers, body}", absent: "the built-in ones", reload: true,
+			read: func(f *file, n ast.Node) (err error) {
+				f.formats, err = formats(n)
+				return err
+			},
+			show: func(c *Serve) []string { return digests(c.Formats) }},
+	}
+}
+
+// find is what the file says of the section.
+func (s section) find(c *Serve, f file) saying {
+	line, ok := f.sections[s.key]
+	if !ok {
+		return saying{source: Default}
+	}
+	return saying{s.show(c), File, fmt.Sprintf("%s:%d", f.name, line), s.key}
+}
+
+// digests are the names of things, each with the first bytes of its SHA-256.
+func digests[T any](all []T) []string {
+	out := make([]string, len(all))
+	for i, v := range all {
+		text, _ := json.Marshal(v) // of strings and maps of them: it does not fail
+		var named struct{ Name string }
+		json.Unmarshal(text, &named) // without a name it is shown by its digest alone
+		sum := sha256.Sum256(text)
+		out[i] = strings.TrimSpace(named.Name + " (" + hex.EncodeToString(sum[:4]) + ")")
+	}
+	return out
+}
