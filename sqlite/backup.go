@@ -20,7 +20,7 @@ import (
 // goes on writing meanwhile and is never kept waiting; its log only cannot
 // shrink until the copy is done.
 //
-//	copy to FILE.part → mark as a backup → check → sync → rename to FILE
+//	copy to FILE.part → mark as a backup → check → sync → rename to FILE → note it in backup.json
 //
 // Crash anywhere: FILE is not there, and FILE.part is overwritten by the next.
 //
@@ -33,6 +33,7 @@ type BackupReport struct {
 	Bytes         int64
 	MadeAt        time.Time
 	Took          time.Duration
+	Schema        int // version
 	Organizations int64
 	Endpoints     int64
 	Pending       int64 // deliveries
@@ -184,12 +185,11 @@ func (r *BackupReport) examine(ctx context.Context, path string) (err error) {
 	}
 	db := openDB(path, "ro", 1, nil)
 	defer func() { err = errors.Join(public(err), db.Close()) }()
-	var version int
-	if err := db.QueryRowContext(ctx, "PRAGMA user_version").Scan(&version); err != nil {
+	if err := db.QueryRowContext(ctx, "PRAGMA user_version").Scan(&r.Schema); err != nil {
 		return err
 	}
-	if version > len(ms) {
-		return fmt.Errorf("%w: schema %d, this program knows %d", ErrNewer, version, len(ms))
+	if r.Schema > len(ms) {
+		return fmt.Errorf("%w: schema %d, this program knows %d", ErrNewer, r.Schema, len(ms))
 	}
 	var health string
 	if err := db.QueryRowContext(ctx, "PRAGMA integrity_check(1)").Scan(&health); err != nil {
@@ -197,6 +197,9 @@ func (r *BackupReport) examine(ctx context.Context, path string) (err error) {
 	}
 	if health != "ok" {
 		return fmt.Errorf("%w: %s", ErrCorrupt, health)
+	}
+	if err := checkClaims(ctx, db); err != nil {
+		return err
 	}
 	var made int64
 	err = db.QueryRowContext(ctx, `SELECT (SELECT count(*) FROM orgs WHERE removed_at IS NULL), (SELECT count(*) FROM endpoints WHERE removed_at IS NULL),
@@ -227,6 +230,33 @@ type RestoreOptions struct {
 	Keys    []seal.Key // instead of a file
 }
 
+// Verify proves that a backup is whole and says what is in it, and whether the key of
+// its secrets is there ([ErrKey]); nothing is restored or written.
+func Verify(ctx context.Context, file string, o RestoreOptions) (BackupReport, error) {
+	r, whole, err := verify(ctx, file, o)
+	if err != nil {
+		return r, fmt.Errorf("verify %s: %w", file, err)
+	}
+	info, err := os.Stat(whole)
+	if err != nil {
+		return r, fmt.Errorf("verify: %w", err)
+	}
+	r.Bytes = info.Size()
+	return r, nil
+}
+
+// verify also returns the file's absolute name.
+func verify(ctx context.Context, file string, o RestoreOptions) (r BackupReport, whole string, err error) {
+	r = BackupReport{File: file}
+	if whole, err = filepath.Abs(file); err != nil {
+		return r, "", err
+	}
+	if err := r.examine(ctx, whole); err != nil {
+		return r, "", err
+	}
+	return r, whole, proveKey(ctx, whole, &o)
+}
+
 // Restore makes a backup the books in a directory that has none: it fails
 // with [ErrExists] when there are some. The file is checked first, and so is that
 // the key of its secrets is there ([ErrKey]). Whoever opens the books then holds
@@ -237,11 +267,8 @@ func Restore(ctx context.Context, file string, o RestoreOptions) (r BackupReport
 			err = fmt.Errorf("restore %s: %w", file, err)
 		}
 	}()
-	r = BackupReport{File: file}
-	if file, err = filepath.Abs(file); err != nil {
-		return r, err
-	}
-	if err := r.examine(ctx, file); err != nil {
+	r, file, err = verify(ctx, file, o)
+	if err != nil {
 		return r, err
 	}
 	if err := os.MkdirAll(o.Dir, 0o700); err != nil {
@@ -252,9 +279,6 @@ func Restore(ctx context.Context, file string, o RestoreOptions) (r BackupReport
 		if _, err := os.Lstat(path + suffix); !errors.Is(err, fs.ErrNotExist) {
 			return r, fmt.Errorf("%s: %w", path+suffix, cmpErr(err, ErrExists))
 		}
-	}
-	if err := proveKey(ctx, file, &o); err != nil {
-		return r, err
 	}
 	draft := path + ".part"
 	if r.Bytes, err = copyFile(file, draft); err == nil {

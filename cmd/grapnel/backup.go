@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -22,40 +23,66 @@ type backedUp struct {
 	Organizations int64     `json:"organizations"`
 	Endpoints     int64     `json:"endpoints"`
 	Pending       int64     `json:"pending"`
+	Schema        int       `json:"schema"`
+	Removed       []string  `json:"removed,omitempty"` // older backups
 }
 
 func backedUpOf(r sqlite.BackupReport) backedUp {
-	return backedUp{r.File, r.Bytes, r.MadeAt, r.Organizations, r.Endpoints, r.Pending}
+	return backedUp{
+		File: r.File, Bytes: r.Bytes, MadeAt: r.MadeAt, Schema: r.Schema,
+		Organizations: r.Organizations, Endpoints: r.Endpoints, Pending: r.Pending,
+	}
 }
 
 func (a *app) backupCommand() *cobra.Command {
-	return &cobra.Command{
-		Use:   "backup FILE",
+	var keep int
+	c := &cobra.Command{
+		Use:   "backup FILE|DIR",
 		Short: "Copy the database to a file, while the daemon runs or not",
 		Long: `Copy the database in the data directory (--data) to a new file, prove that the
 copy is whole, and say what is in it. The daemon may run: it is not kept waiting.
 
+Into a directory that is there, the file is named by its moment, in UTC:
+grapnel-20261121T030000Z.db. With --keep, only the newest of those stay there.
+
 Secrets in it are encrypted. The key file beside the database is not part of it:
 keep a copy of that in another place. The streams of the embedded broker are not
 part of it either.`,
-		Example: `  grapnel backup /backups/grapnel-$(date +%F).db
-  grapnel backup /backups/now.db --data /var/lib/grapnel --json`,
+		Example: `  grapnel backup /backups/before-the-move.db
+  grapnel backup /backups --keep 7 --data /var/lib/grapnel --json`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {
-			r, err := sqlite.Backup(c.Context(), a.data, args[0], time.Now)
+			n := nightly{keep: keep, now: time.Now()}
+			file, err := n.place(args[0], c.Flags().Changed("keep"))
+			if err != nil {
+				return err
+			}
+			r, err := sqlite.Backup(c.Context(), a.data, file, time.Now)
 			if errors.Is(err, sqlite.ErrExists) {
 				return fmt.Errorf("%w; a backup never replaces a file: give another name", err)
 			}
 			if err != nil {
 				return err
 			}
-			return a.show(backedUpOf(r), func() {
+			// The backup is good whatever follows; what else went wrong is said, not hidden.
+			if err := sqlite.NoteBackup(a.data, r); err != nil {
+				fmt.Fprintf(a.err, "grapnel: the backup is made, but monitoring does not hear of it: %v\n", err)
+			}
+			removed, err := n.prune()
+			out := backedUpOf(r)
+			out.Removed = removed
+			return errors.Join(a.show(out, func() {
 				a.printf("Backed up to %s: %s, %d organizations, %d endpoints, %d pending deliveries, in %s.\n",
 					r.File, size(r.Bytes), r.Organizations, r.Endpoints, r.Pending, r.Took.Round(time.Millisecond))
+				for _, old := range removed {
+					a.printf("Removed %s.\n", old)
+				}
 				a.printf("Its secrets need the key of this installation (%s): keep a copy of that elsewhere.\n", sqlite.KeyFileName)
-			})
+			}), err)
 		},
 	}
+	c.Flags().IntVar(&keep, "keep", 0, "of the backups in the directory, keep the newest `N`, this one among them")
+	return c
 }
 
 // size is a number of bytes for people.
@@ -70,7 +97,10 @@ func size(n int64) string {
 }
 
 func (a *app) restoreCommand() *cobra.Command {
-	var keyFile string
+	var (
+		keyFile string
+		verify  bool
+	)
 	c := &cobra.Command{
 		Use:   "restore FILE",
 		Short: "Make a backup the database of a data directory that has none",
@@ -79,8 +109,11 @@ must not have one: move a damaged one away first, with its -wal and -shm. What
 else is in the directory (the key file, the streams of the embedded broker) stays.
 
 The daemon that starts then holds still: it serves publishers and answers, but
-reads and sends nothing until "grapnel resume --confirm".`,
-		Example: `  grapnel restore /backups/grapnel-2026-11-20.db
+reads and sends nothing until "grapnel resume --confirm".
+
+With --verify, it is checked and nothing is changed: do that with last night's
+backup on another machine, and you know that it can be restored.`,
+		Example: `  grapnel restore /backups/grapnel-20261121T030000Z.db --verify
   grapnel restore /backups/now.db --data /var/lib/grapnel --secrets-key-file /safe/secrets.key`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {
@@ -91,6 +124,9 @@ reads and sends nothing until "grapnel resume --confirm".`,
 					return fmt.Errorf("GRAPNEL_SECRETS_KEY: %w", err)
 				}
 				o.Keys = keys
+			}
+			if verify {
+				return a.verifyBackup(c.Context(), args[0], o)
 			}
 			held, err := lock(a.data)
 			if err != nil {
@@ -114,8 +150,24 @@ reads and sends nothing until "grapnel resume --confirm".`,
 			})
 		},
 	}
+	c.Flags().BoolVar(&verify, "verify", false, "only prove that FILE is whole and that its key is there")
 	c.Flags().StringVar(&keyFile, "secrets-key-file", os.Getenv("GRAPNEL_SECRETS_KEY_FILE"), "key `file` of the backup's secrets (GRAPNEL_SECRETS_KEY_FILE; default: secrets.key in the data directory)")
 	return c
+}
+
+// verifyBackup is "restore --verify".
+func (a *app) verifyBackup(ctx context.Context, file string, o sqlite.RestoreOptions) error {
+	r, err := sqlite.Verify(ctx, file, o)
+	if errors.Is(err, sqlite.ErrKey) {
+		return fmt.Errorf("the file is whole, but cannot be restored here: %w", err)
+	}
+	if err != nil {
+		return err
+	}
+	return a.show(backedUpOf(r), func() {
+		a.printf("%s can be restored: %s, schema %d, %d organizations, %d endpoints, %d pending deliveries, as of %s. Its key is here.\n",
+			r.File, size(r.Bytes), r.Schema, r.Organizations, r.Endpoints, r.Pending, moment(r.MadeAt))
+	})
 }
 
 func (a *app) resumeCommand() *cobra.Command {
