@@ -188,6 +188,9 @@ type Outcome struct {
 	// Address is the receiver's, "203.0.113.7:443", for operators only; "" if
 	// none was reached, or if an egress proxy knows it.
 	Address string
+	// TraceParent is the context of the attempt's span, for logs; "" if nothing is
+	// traced. The books do not keep it.
+	TraceParent string
 }
 
 // Timings is where the time of a request went. Zero is a part that it did not
@@ -219,6 +222,7 @@ type Payload struct {
 	Type        string
 	TraceParent string
 	Stored      time.Time // when the stream stored it
+	FannedOut   time.Time // when fan-out handed it over; zero if it comes from the books or the stream
 	Body        []byte    // the body in the format "standard", exactly as signed and sent
 
 	queued atomic.Int32 // tickets in memory that wait with it

@@ -32,6 +32,8 @@ type exchange struct {
 	fired  bool            // the timer has run, or is about to
 	trace                  // of the connection
 
+	traceParent string // of the request; sent if the endpoint wants it
+
 	req    *http.Request
 	body   bytes.Reader
 	values [valueCount][1]string   // of the headers that differ; req.Header points here
@@ -151,8 +153,8 @@ func (e *exchange) prepare(t *Target, p *Payload, k Key, attempt int, now time.T
 	} else if name != "" {
 		delete(e.req.Header, name)
 	}
-	if validTraceParent(p.TraceParent) {
-		e.values[valueTraceParent][0] = p.TraceParent
+	if !t.untraced && validTraceParent(e.traceParent) {
+		e.values[valueTraceParent][0] = e.traceParent
 		e.req.Header[headerTraceParent] = e.values[valueTraceParent][:]
 	} else {
 		delete(e.req.Header, headerTraceParent)

@@ -26,6 +26,10 @@ const (
 // FormatStandard is the wire format of an endpoint that chose none.
 const FormatStandard = "standard"
 
+// TraceParentOff is the TraceParent of an endpoint whose requests carry no header
+// traceparent, whatever the event came with.
+const TraceParentOff = "off"
+
 // Options are the settings of an endpoint that most leave as they are. The zero
 // Options are the defaults. They are stored as JSON.
 type Options struct {
@@ -50,6 +54,9 @@ type Options struct {
 	DisableAfter time.Duration `json:"disable_after,omitempty"`
 	// Paused holds its deliveries back, and goes on making them.
 	Paused bool `json:"paused,omitempty"`
+	// TraceParent is TraceParentOff for an endpoint that is sent no trace context;
+	// "" means that it is.
+	TraceParent string `json:"traceparent,omitempty"`
 }
 
 // Redaction takes something out of an event's data, or replaces it.
@@ -86,6 +93,8 @@ func (o *Options) Check() error {
 		return bad("ordered_by", "cannot be combined with ordered: leave out one of them")
 	case o.DisableAfter > 0 && (o.DisableAfter < MinDisableAfter || o.DisableAfter > MaxDisableAfter):
 		return bad("disable_after", "is %v, want %v to %v, or off", o.DisableAfter, MinDisableAfter, MaxDisableAfter)
+	case o.TraceParent != "" && o.TraceParent != TraceParentOff:
+		return bad("traceparent", "is %.20q, want %s, or nothing", o.TraceParent, TraceParentOff)
 	case len(o.Redact) > MaxRedactions:
 		return bad("redact", "has %d entries, want at most %d", len(o.Redact), MaxRedactions)
 	}

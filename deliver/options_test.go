@@ -27,6 +27,8 @@ func TestOptionsCheck(t *testing.T) {
 		"ordered by a half escape":  {Options{OrderedBy: "/data/~"}, "ordered_by"},
 		"pointer too long":          {Options{OrderedBy: "/" + string(make([]byte, MaxPointer))}, "ordered_by"},
 		"disabled too soon":         {Options{DisableAfter: time.Minute}, "disable_after"},
+		"no trace context":          {Options{TraceParent: TraceParentOff}, ""},
+		"a trace context by hand":   {Options{TraceParent: "00-1"}, "traceparent"},
 		"disabled too late":         {Options{DisableAfter: 31 * 24 * time.Hour}, "disable_after"},
 		"redact outside of data":    {Options{Redact: []Redaction{{Path: "/data/a"}, {Path: "/type"}}}, "redact[1]"},
 		"redact a neighbour":        {Options{Redact: []Redaction{{Path: "/database"}}}, "redact[0]"},

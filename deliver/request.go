@@ -22,6 +22,7 @@ type Request struct {
 func (t *Target) Request(p *Payload, k Key, attempt int, now time.Time, userAgent string) (Request, error) {
 	e := newExchange(context.Background(), userAgent)
 	defer e.finish()
+	e.traceParent = p.TraceParent
 	if err := e.prepare(t, p, k, attempt, now); err != nil {
 		return Request{}, fmt.Errorf("request of delivery %s: %w", k.ID(p.Stored), err)
 	}

@@ -59,6 +59,9 @@ type SenderOptions struct {
 	// Dial connects to an IP address and port; nil means TCP. It is for
 	// networks in memory. The guard is asked before it.
 	Dial func(ctx context.Context, network, address string) (net.Conn, error)
+	// Tracer makes a span of each attempt; nil: none. Without one receivers get the
+	// trace context that the event came with.
+	Tracer Tracer
 }
 
 // Sender makes attempts: one signed, guarded request each, by HTTP/2 where the
@@ -79,6 +82,7 @@ type Sender struct {
 	tokens     *tokens
 	userAgent  string
 	allowHTTP  bool
+	tracer     Tracer // nil: none
 	exchanges  chan *exchange
 	stop       context.CancelFunc
 }
@@ -109,6 +113,7 @@ func NewSender(o SenderOptions) *Sender {
 		transports: newTransports(d, o.MaxIdleConns),
 		userAgent:  o.UserAgent,
 		allowHTTP:  o.AllowHTTP,
+		tracer:     o.Tracer,
 		exchanges:  make(chan *exchange, idleExchanges),
 		stop:       stop,
 	}
@@ -145,6 +150,12 @@ func (s *Sender) Send(ctx context.Context, t *Target, p *Payload, k Key, attempt
 	start := time.Now()
 	e := s.exchange(ctx)
 	e.within(t.timeout)
+	e.traceParent = p.TraceParent
+	var span AttemptSpan
+	if s.tracer != nil {
+		span = s.beginSpan(t, p, k, attempt, now)
+		e.traceParent = span.TraceParent()
+	}
 	var o Outcome
 	res, t, err := s.roundTrip(e, t, p, k, attempt, now)
 	e.trace.report(&o, err)
@@ -175,6 +186,10 @@ func (s *Sender) Send(ctx context.Context, t *Target, p *Payload, k Key, attempt
 		}
 	}
 	o.Duration = time.Since(start)
+	if span != nil {
+		o.TraceParent = span.TraceParent()
+		span.End(&o)
+	}
 	return o
 }
 

@@ -21,11 +21,13 @@ type RequestSettings struct {
 	Format  string      `json:"format,omitempty"`
 	Redact  []Redaction `json:"redact,omitempty"`
 	Auth    string      `json:"auth,omitempty"` // the type of the endpoint's [Auth]
+	// TraceParent is the option of that name.
+	TraceParent string `json:"traceparent,omitempty"`
 }
 
 // RequestSettings are e's.
 func (e Endpoint) RequestSettings() RequestSettings {
-	s := RequestSettings{URL: maskQuery(e.URL), Format: e.Format, Redact: e.Options.Clone().Redact}
+	s := RequestSettings{URL: maskQuery(e.URL), Format: e.Format, Redact: e.Options.Clone().Redact, TraceParent: e.TraceParent}
 	for _, h := range e.Headers {
 		s.Headers = append(s.Headers, h.Name)
 	}
@@ -67,7 +69,7 @@ type ShownRequest struct {
 // format any more.
 func (fs *Formats) Shown(s RequestSettings, p *Payload, k Key, attempt int, started time.Time, userAgent string) (ShownRequest, error) {
 	base, _, _ := strings.Cut(s.URL, "?")
-	e := Endpoint{URL: base, Secrets: []Secret{{Secret: fs.Scheme(s.Format).NewSecret()}}, Options: Options{Format: s.Format, Redact: s.Redact}}
+	e := Endpoint{URL: base, Secrets: []Secret{{Secret: fs.Scheme(s.Format).NewSecret()}}, Options: Options{Format: s.Format, Redact: s.Redact, TraceParent: s.TraceParent}}
 	for _, name := range s.Headers {
 		e.Headers = append(e.Headers, Header{Name: name, Value: NewHeaderValue(redacted)})
 	}

@@ -14,6 +14,7 @@ import (
 // Target is an [Endpoint] prepared for sending: make one whenever the endpoint
 // changes. It does not change.
 type Target struct {
+	id      string // the endpoint's
 	url     *url.URL
 	format  *layout
 	redact  *redactor     // nil: nothing
@@ -23,11 +24,12 @@ type Target struct {
 	headers []targetHeader
 	masked  [][]byte // what is not kept of an answer
 	timeout time.Duration
+	// untraced endpoints are sent no trace context.
+	untraced bool
 	// credentials are the endpoint's, nil if it has none; those of the types basic
 	// and bearer are among the headers.
 	credentials *Credentials
-	id          string            // the endpoint's; with credentials only, as what follows
-	auth        [sha256.Size]byte // of credentials.Auth
+	auth        [sha256.Size]byte // of credentials.Auth; with credentials only, as what follows
 	identity    [sha256.Size]byte // of credentials.TLS
 	token       string            // that was fetched
 
@@ -75,7 +77,7 @@ func (fs *Formats) Target(e Endpoint) (*Target, error) {
 	case !format.Scheme.Fits(e.Secrets[0].Secret):
 		return nil, fmt.Errorf("endpoint %s: %w: %s signs by %s, which the newest secret does not fit", e.ID, ErrFormat, format.Name, format.Scheme)
 	}
-	t := &Target{revision: e.Revision, url: u, timeout: e.Timeout, format: format, redact: newRedactor(e.Redact)}
+	t := &Target{id: e.ID, revision: e.Revision, untraced: e.TraceParent == TraceParentOff, url: u, timeout: e.Timeout, format: format, redact: newRedactor(e.Redact)}
 	t.plain = format.standard && !format.typed && t.redact == nil
 	if t.timeout == 0 {
 		t.timeout = DefaultTimeout
@@ -112,7 +114,7 @@ func (fs *Formats) Target(e Endpoint) (*Target, error) {
 		if err := e.Credentials.CheckTogether(e.URL, headers); err != nil {
 			return nil, fmt.Errorf("endpoint %s: %w", e.ID, err)
 		}
-		t.credentials, t.id = e.Credentials, e.ID
+		t.credentials = e.Credentials
 		hidden = append(hidden, t.authorize()...)
 	}
 	t.masked = masked(hidden)

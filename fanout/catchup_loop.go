@@ -202,7 +202,7 @@ func (l *CatchupLoop) step(ctx context.Context, c Catchup, n int, read CatchupRe
 		l.o.Logger.Error("events were gone from the stream before they were read for an endpoint that is behind",
 			"org", c.Org, "endpoint", c.ID, "reason", c.Reason, "place", c.Seq, "count", lost)
 	}
-	handOver(l.o.Lanes, got.Events, got.Written)
+	handOver(l.o.Lanes, got.Events, got.Written, time.Time{})
 	return got, nil
 }
 

@@ -2,14 +2,16 @@ package fanout
 
 import (
 	"slices"
+	"time"
 
 	"github.com/grapnel-hooks/grapnel/deliver"
 	"github.com/grapnel-hooks/grapnel/stream"
 )
 
 // handOver makes each event's payload, once, and gives the lanes a ticket for
-// each delivery, endpoint by endpoint.
-func handOver(lanes Lanes, events []Planned, written []Written) {
+// each delivery, endpoint by endpoint. at is when they were fanned out, zero for
+// events that others got long ago.
+func handOver(lanes Lanes, events []Planned, written []Written, at time.Time) {
 	byEndpoint := map[int64][]deliver.Ticket{}
 	var rows []int64
 	for i, w := range written {
@@ -17,6 +19,7 @@ func handOver(lanes Lanes, events []Planned, written []Written) {
 			continue
 		}
 		payload := NewPayload(w.Event, &events[i].Event)
+		payload.FannedOut = at
 		for _, row := range w.Endpoints {
 			ts, ok := byEndpoint[row]
 			if !ok {

@@ -64,6 +64,9 @@ type Options struct {
 	// all events must keep to (strict). Nil, or the answer nil, means any.
 	Catalogue func() *catalogue.Catalogue
 
+	// Tracer, if set, is told of each event that got deliveries.
+	Tracer Tracer
+
 	// Failpoint, if set, is called at "fanout.planned", before the commit, and
 	// at "fanout.committed", before the hand-over.
 	Failpoint func(name string)
@@ -474,6 +477,7 @@ func (l *Loop) read(ctx context.Context, s *orgState, verify bool) (batch cursor
 // fanOut plans a batch, commits it with the position, and hands the fresh
 // deliveries over.
 func (l *Loop) fanOut(ctx context.Context, org string, s *orgState, batch cursor.Batch) error {
+	began := l.o.Now()
 	// The subscriptions first: their version also tells whether the
 	// organization has changed since, so that a plan is never of two minds.
 	set, err := l.o.Books.Subscriptions(ctx, org)
@@ -523,6 +527,10 @@ func (l *Loop) fanOut(ctx context.Context, org string, s *orgState, batch cursor
 	l.o.Failpoint("fanout.committed")
 	// Crash here: the deliveries are pending in the books, and the lanes page
 	// them in when they start.
-	handOver(l.o.Lanes, plan.Events, written)
+	committed := l.o.Now()
+	if l.o.Tracer != nil {
+		traceEvents(l.o.Tracer, plan.Events, written, began, committed)
+	}
+	handOver(l.o.Lanes, plan.Events, written, committed)
 	return nil
 }

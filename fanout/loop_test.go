@@ -57,8 +57,13 @@ type walk struct {
 // begin runs a loop over these orgs, each with one endpoint for everything.
 func begin(t *testing.T, wakes bool, orgs ...string) *walk {
 	t.Helper()
+	return beginTraced(t, nil, wakes, orgs...)
+}
+
+func beginTraced(t *testing.T, tracer fanout.Tracer, wakes bool, orgs ...string) *walk {
+	t.Helper()
 	w := &walk{t: t, log: &streamtest.Log{}, books: fanouttest.NewDisk().Open(), lanes: &lanes{}}
-	w.loop = fanout.NewLoop(fanout.Options{Books: w.books, Log: w.log, Lanes: w.lanes, Sweep: 30 * time.Second})
+	w.loop = fanout.NewLoop(fanout.Options{Books: w.books, Log: w.log, Lanes: w.lanes, Sweep: 30 * time.Second, Tracer: tracer})
 	if wakes {
 		w.log.OnAppend = func(name string, seq stream.Seq, at time.Time) {
 			org, _ := stream.Names{}.Org(name)

@@ -41,6 +41,7 @@ func optionChanges(c Changes, before, after deliver.Options) {
 	changed(c, "ordered_by", before.OrderedBy, after.OrderedBy)
 	changed(c, "disable_after", before.DisableAfter.String(), after.DisableAfter.String())
 	changed(c, "paused", before.Paused, after.Paused)
+	changed(c, "traceparent", before.TraceParent, after.TraceParent)
 	if was, is := jsonText(before.Redact), jsonText(after.Redact); was != is {
 		c["redact"] = [2]any{before.Redact, after.Redact}
 	}

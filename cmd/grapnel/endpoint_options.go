@@ -16,6 +16,7 @@ type optionFlags struct {
 	redact                                  []string
 	rate                                    float64
 	ordered                                 bool
+	traceParent                             string
 }
 
 func (o *optionFlags) define(f *pflag.FlagSet, fresh bool) {
@@ -29,6 +30,7 @@ func (o *optionFlags) define(f *pflag.FlagSet, fresh bool) {
 	f.Float64Var(&o.rate, "rate-limit", 0, "requests that may begin in a second; 0 for any number")
 	f.BoolVar(&o.ordered, "ordered", false, "one at a time, in the order of the stream: one that fails holds back those behind it")
 	f.StringVar(&o.orderedBy, "ordered-by", "", "JSON `pointer`, such as /data/customer_id: the order holds for each of its values; '' for none")
+	f.StringVar(&o.traceParent, "traceparent", "on", "off leaves the header traceparent out of its requests")
 	f.StringVar(&o.disableAfter, "disable-after", "120h", "how long it may fail without one success before it is disabled, or off")
 }
 
@@ -71,6 +73,12 @@ func (o *optionFlags) change(said func(flag string) bool, value func(string) (st
 	if said("disable-after") {
 		c.DisableAfter = &o.disableAfter
 	}
+	if said("traceparent") {
+		if o.traceParent != "on" && o.traceParent != "off" {
+			return c, &usageError{fmt.Errorf("--traceparent %s: want on or off", o.traceParent)}
+		}
+		c.TraceParent = &o.traceParent
+	}
 	return c, nil
 }
 
@@ -110,6 +118,7 @@ func optionFacts(f *facts, o httpapi.OptionsBody) {
 		f.add("redacts", text)
 	}
 	f.add("filter", o.Filter)
+	f.add("traceparent", o.TraceParent)
 	if o.RateLimit > 0 {
 		f.add("rate limit", fmt.Sprintf("%g/s", o.RateLimit))
 	}

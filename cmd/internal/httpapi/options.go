@@ -3,6 +3,7 @@ package httpapi
 import (
 	"encoding/json"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/grapnel-hooks/grapnel/deliver"
@@ -18,6 +19,7 @@ type OptionsBody struct {
 	OrderedBy    string          `json:"ordered_by,omitempty" example:"/data/customer_id" doc:"In the order of the stream for each value of this JSON Pointer"`
 	DisableAfter string          `json:"disable_after" example:"120h" doc:"How long it may fail without one success before it is disabled, or off"`
 	Paused       bool            `json:"paused" example:"false" doc:"Its deliveries are made and held back"`
+	TraceParent  string          `json:"traceparent,omitempty" enum:"off" example:"off" doc:"off: its requests carry no trace context; absent: they do"`
 }
 
 // RedactionBody is one thing that is taken out of an event's data.
@@ -38,6 +40,7 @@ type OptionsChange struct {
 	OrderedBy    Clearable        `json:"ordered_by,omitzero" example:"/data/customer_id" doc:"A JSON Pointer: the order holds for each value of it, and one that fails holds back those of its value; null: nothing"`
 	DisableAfter *string          `json:"disable_after,omitempty" nullable:"false" maxLength:"32" example:"120h" doc:"How long it may fail without one success before it is disabled: 1h to 720h, or off"`
 	Paused       *bool            `json:"paused,omitempty" nullable:"false" example:"false" doc:"true holds its deliveries back and goes on making them"`
+	TraceParent  *string          `json:"traceparent,omitempty" nullable:"false" enum:"on,off" example:"off" doc:"off leaves the header traceparent out of its requests; on sends it, when there is a trace to continue"`
 }
 
 // off is the disable_after of an endpoint that is never disabled for failing.
@@ -59,7 +62,7 @@ func (c OptionsChange) apply() (func(*deliver.Options), error) {
 			}
 		}
 	}
-	if c.Format == nil && c.Redact == nil && !c.Filter.Given && c.RateLimit == nil && c.Ordered == nil && !c.OrderedBy.Given && c.DisableAfter == nil && c.Paused == nil {
+	if c.Format == nil && c.Redact == nil && !c.Filter.Given && c.RateLimit == nil && c.Ordered == nil && !c.OrderedBy.Given && c.DisableAfter == nil && c.Paused == nil && c.TraceParent == nil {
 		return nil, nil
 	}
 	return func(o *deliver.Options) {
@@ -75,6 +78,9 @@ func (c OptionsChange) apply() (func(*deliver.Options), error) {
 			o.DisableAfter = after
 		}
 		give(&o.Paused, c.Paused)
+		if c.TraceParent != nil {
+			o.TraceParent = strings.TrimPrefix(*c.TraceParent, "on")
+		}
 	}, nil
 }
 
@@ -95,7 +101,7 @@ func redactions(bodies []RedactionBody) []deliver.Redaction {
 func optionsBody(o deliver.Options) OptionsBody {
 	b := OptionsBody{
 		Format: o.Format, Filter: o.Filter, RateLimit: o.RateLimit, Ordered: o.Ordered, OrderedBy: o.OrderedBy,
-		DisableAfter: off, Paused: o.Paused,
+		DisableAfter: off, Paused: o.Paused, TraceParent: o.TraceParent,
 	}
 	if b.Format == "" {
 		b.Format = deliver.FormatStandard
