@@ -4,8 +4,8 @@
 // # The model
 //
 // A [Position] is a sequence, the identity of the stream it belongs to
-// (creation time, and an incarnation counted by us) and an anchor: when the
-// message at that sequence was stored. [Next] reads the batch that follows a
+// (creation time, and an incarnation counted by us) and the fingerprint of the
+// message at that sequence: when it was stored, and a hash of what it says. [Next] reads the batch that follows a
 // Position and returns the Position after it. It stores nothing: the caller
 // commits the new Position in the same transaction as what the batch caused.
 //
@@ -21,12 +21,14 @@
 //   - A stream that is not the one the Position was taken from is noticed
 //     ([Change]), never read as if nothing had happened: a new creation time is
 //     a stream made anew and read from its first sequence; the same creation time with
-//     another message at the anchor, or with an end before it, is a stream
+//     another message at the position, or with an end before it, is a stream
 //     rolled back, and reading goes on from what is there.
 package cursor
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/binary"
 	"time"
 
 	"github.com/grapnel-hooks/grapnel/stream"
@@ -40,6 +42,28 @@ type Position struct {
 	Incarnation int        // from 1; counts the streams (and rolled-back states) of this name that we have read
 	Seq         stream.Seq // fanned out up to here, inclusive
 	Anchor      time.Time  // when the message at Seq was stored; zero if there was none
+	Hash        uint64     // of the message at Seq, see [Hash]; 0 if there was none, or it is not known
+}
+
+// StandAt puts the position on a message.
+func (p *Position) StandAt(m stream.Message) {
+	p.Seq, p.Anchor, p.Hash = m.Seq, m.Time, Hash(m)
+}
+
+// fits reports whether the message may be the one that the position stands on.
+func (p *Position) fits(m stream.Message) bool {
+	return (p.Anchor.IsZero() || p.Anchor.Equal(m.Time)) && (p.Hash == 0 || p.Hash == Hash(m))
+}
+
+// Hash is the part of a message's fingerprint that does not depend on a clock: 64
+// bits of the SHA-256 of its subject and its data, never 0. The headers are left
+// out, since one block of headers can be read in two ways (see package stream).
+func Hash(m stream.Message) uint64 {
+	h := sha256.New()
+	h.Write([]byte(m.Subject))
+	h.Write([]byte{0}) // no subject has it
+	h.Write(m.Data)
+	return max(binary.BigEndian.Uint64(h.Sum(nil)), 1)
 }
 
 // Change says how the stream differs from the one a Position was taken from.

@@ -44,8 +44,9 @@ type Options struct {
 //   - Another creation time: [Recreated], a new incarnation from the stream's
 //     first message on.
 //   - The same creation time, but the stream ends before the position, or the
-//     message there was stored at another time than the anchor says:
-//     [Regressed], a new incarnation that goes on from what is there.
+//     message there is another one (stored at another time than the anchor
+//     says, or with another hash): [Regressed], a new incarnation that goes on
+//     from what is there.
 //   - No message at the position any more: the same stream. Messages may go.
 //
 // A regressed stream has kept its messages up to some unknown sequence, which
@@ -216,17 +217,25 @@ func (r reading) place(ctx context.Context, s stream.State) (place, error) {
 		return place{to: to, change: Recreated}, nil
 	case s.Last < to.Seq:
 		return r.regressed(ctx, s)
-	case to.Anchor.IsZero() || to.Seq < s.First || s.Last == to.Seq && s.LastTime.Equal(to.Anchor):
-		return place{to: to}, nil // nothing to compare with, or the usual: nothing has happened
+	case to.Seq == 0 || to.Seq < s.First || to.Anchor.IsZero() && to.Hash == 0:
+		return place{to: to}, nil // nothing to compare with
 	}
-	msgs, last, err := r.read(ctx, to.Seq, r.max+1)
+	idle, most := s.Last == to.Seq, r.max+1
+	if idle {
+		most = 1
+	}
+	msgs, last, err := r.read(ctx, to.Seq, most)
 	switch {
 	case err != nil:
 		return place{}, err
 	case len(msgs) == 0 || msgs[0].Seq != to.Seq: // the anchor's message is gone
 		return place{to: to, read: true, msgs: msgs[:min(len(msgs), r.max)], last: last}, nil
-	case !msgs[0].Time.Equal(to.Anchor):
+	case !to.fits(msgs[0]):
 		return r.regressed(ctx, s)
+	}
+	to.StandAt(msgs[0]) // books of an earlier version have no hash
+	if idle {
+		return place{to: to}, nil // the usual: nothing has happened
 	}
 	return place{to: to, read: true, msgs: msgs[1:], last: last}, nil
 }
@@ -249,7 +258,7 @@ func (r reading) regressed(ctx context.Context, s stream.State) (place, error) {
 			return place{}, err
 		}
 		if len(msgs) > 0 && !msgs[0].Time.After(old) {
-			to.Seq, to.Anchor = msgs[0].Seq, msgs[0].Time
+			to.StandAt(msgs[0])
 		} else {
 			end = mid
 		}
@@ -260,7 +269,7 @@ func (r reading) regressed(ctx context.Context, s stream.State) (place, error) {
 func (r reading) batch(to Position, change Change, msgs []stream.Message, last stream.Seq) Batch {
 	b := Batch{From: r.from, To: to, Change: change, Messages: msgs, Last: last}
 	if n := len(msgs); n > 0 {
-		b.To.Seq, b.To.Anchor = msgs[n-1].Seq, msgs[n-1].Time
+		b.To.StandAt(msgs[n-1])
 		b.More = b.Last > b.To.Seq
 	}
 	b.Last = max(b.Last, b.To.Seq)
@@ -287,7 +296,7 @@ func (r reading) read(ctx context.Context, from stream.Seq, max int) ([]stream.M
 // the stream has stored nothing since, it still says when what was there was
 // stored, which is an anchor too.
 func (p *Position) standBefore(seq stream.Seq, s stream.State) {
-	p.Seq, p.Anchor = max(seq, 1)-1, time.Time{}
+	p.Seq, p.Anchor, p.Hash = max(seq, 1)-1, time.Time{}, 0
 	if p.Seq == s.Last {
 		p.Anchor = s.LastTime
 	}

@@ -113,7 +113,7 @@ type CatchupBooks interface {
 
 // At is the place of the Catchup, in the stream that far is a position of.
 func (c *Catchup) At(far cursor.Position) cursor.Position {
-	far.Seq, far.Anchor = c.Seq, time.Time{}
+	far.Seq, far.Anchor, far.Hash = c.Seq, time.Time{}, 0
 	return far
 }
 

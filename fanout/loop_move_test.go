@@ -40,7 +40,7 @@ func (w *walk) move(seq stream.Seq, skip bool) {
 	w.t.Helper()
 	pos := w.position("acme")
 	to := pos
-	to.Seq, to.Anchor = seq, time.Time{}
+	to.Seq, to.Anchor, to.Hash = seq, time.Time{}, 0
 	must(w.t, w.books.MoveCursor(w.t.Context(), "acme", fanout.Move{From: pos, To: to, Skip: skip}))
 	w.loop.Reload("acme")
 }

@@ -17,7 +17,7 @@ import (
 func (w *walker) move(to stream.Seq) {
 	w.t.Helper()
 	m := fanout.Move{From: w.pos, To: w.pos, Skip: true, Reason: "a test"}
-	m.To.Seq, m.To.Anchor = to, time.Time{}
+	m.To.Seq, m.To.Anchor, m.To.Hash = to, time.Time{}, 0
 	if err := w.s.MoveCursor(w.t.Context(), w.org, m); err != nil {
 		w.t.Fatal(err)
 	}

@@ -235,11 +235,11 @@ func (t *txn) chain(o *orgState) int64 { return o.lastEvent }
 func (t *txn) move(o *orgState, p fanout.Plan, last, fresh, duplicates int64) error {
 	to := p.To
 	least, most := reaches(p)
-	n, err := t.c.exec(`UPDATE cursors SET stream=?, created=?, incarnation=?, position=?4, anchor=?5, updated_at=?, last_event=?,
+	n, err := t.c.exec(`UPDATE cursors SET stream=?, created=?, incarnation=?, position=?4, anchor=?5, hash=?6, updated_at=?, last_event=?,
 		events=events+?, unmatched=unmatched+?, duplicates=duplicates+?,
-		furthest=iif(?11, furthest, ?4), furthest_anchor=iif(?11, furthest_anchor, ?5)
-		WHERE org=?12 AND incarnation=? AND position=? AND version=? AND furthest BETWEEN ? AND ?`,
-		to.Stream, toNanos(to.Created), int64(to.Incarnation), int64(to.Seq), toNanos(to.Anchor), toMillis(t.now), last,
+		furthest=iif(?12, furthest, ?4), furthest_anchor=iif(?12, furthest_anchor, ?5), furthest_hash=iif(?12, furthest_hash, ?6)
+		WHERE org=?13 AND incarnation=? AND position=? AND version=? AND furthest BETWEEN ? AND ?`,
+		to.Stream, toNanos(to.Created), int64(to.Incarnation), int64(to.Seq), toNanos(to.Anchor), int64(to.Hash), toMillis(t.now), last,
 		fresh, int64(p.Unmatched), duplicates, p.Again,
 		o.row, int64(p.From.Incarnation), int64(p.From.Seq), p.Version, least, most)
 	if err != nil {
@@ -261,6 +261,9 @@ func (t *txn) moveAnew(o *orgState, p fanout.Plan, last, fresh, duplicates int64
 		return err
 	}
 	if _, err := t.c.exec("UPDATE cursors SET complete_incarnation=?, complete=? WHERE org=?", int64(p.To.Incarnation), int64(p.Began), o.row); err != nil {
+		return err
+	}
+	if err := t.incarnate(o, p, far.seq); err != nil {
 		return err
 	}
 	return t.anew(o, p, far)

@@ -86,9 +86,9 @@ func (s *Store) MoveCursor(ctx context.Context, org string, m fanout.Move) error
 			}
 		}
 		to := m.To
-		if _, err := t.c.exec(`UPDATE cursors SET stream=?, created=?, incarnation=?, position=?4, anchor=?5, updated_at=?,
-			furthest=max(furthest, ?4), furthest_anchor=iif(?4 > furthest, ?5, furthest_anchor) WHERE org=?`,
-			to.Stream, toNanos(to.Created), int64(to.Incarnation), int64(to.Seq), toNanos(to.Anchor), toMillis(t.now), o.row); err != nil {
+		if _, err := t.c.exec(`UPDATE cursors SET stream=?, created=?, incarnation=?, position=?4, anchor=?5, hash=?6, updated_at=?,
+			furthest=max(furthest, ?4), furthest_anchor=iif(?4 > furthest, ?5, furthest_anchor), furthest_hash=iif(?4 > furthest, ?6, furthest_hash) WHERE org=?`,
+			to.Stream, toNanos(to.Created), int64(to.Incarnation), int64(to.Seq), toNanos(to.Anchor), int64(to.Hash), toMillis(t.now), o.row); err != nil {
 			return err
 		}
 		changes := Changes{"position": {at.Seq, to.Seq}, "reason": {nil, m.Reason}}

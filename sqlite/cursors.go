@@ -31,19 +31,31 @@ type Cursor struct {
 	Gaps       uint64    // ranges of sequences that were gone
 	GapEvents  uint64    // sequences in them
 	GapAt      time.Time // when the latest was found; zero: none was
-	Pace       Pace
+	// Change is how the present incarnation began, and ChangedAt when that was
+	// noticed; Same and zero for the first.
+	Change    cursor.Change
+	ChangedAt time.Time
+	Pace      Pace
 	Counts
 }
 
-const cursorColumns = `o.org, c.stream, c.created, c.incarnation, c.position, c.anchor,
-	c.updated_at, c.paused, c.events, c.unmatched, c.duplicates, c.rejected, c.gated, c.gaps, c.gap_events, c.gap_at`
+const cursorColumns = `o.org, c.stream, c.created, c.incarnation, c.position, c.anchor, c.hash,
+	c.updated_at, c.paused, c.events, c.unmatched, c.duplicates, c.rejected, c.gated, c.gaps, c.gap_events, c.gap_at,
+	ifnull(i.at, 0), ifnull(i.regressed, 0)`
+
+const cursorTables = `cursors c JOIN orgs o ON o.id = c.org LEFT JOIN incarnations i ON i.org = c.org AND i.incarnation = c.incarnation`
 
 func scanCursor(scan func(...any) error) (Cursor, error) {
 	var c Cursor
-	var created, anchor, updated, gap int64
-	err := scan(&c.Org, &c.Stream, &created, &c.Incarnation, &c.Seq, &anchor,
-		&updated, &c.Paused, &c.Events, &c.Unmatched, &c.Duplicates, &c.Rejected, &c.Gated, &c.Gaps, &c.GapEvents, &gap)
+	var created, anchor, hash, updated, gap, changed int64
+	var regressed bool
+	err := scan(&c.Org, &c.Stream, &created, &c.Incarnation, &c.Seq, &anchor, &hash,
+		&updated, &c.Paused, &c.Events, &c.Unmatched, &c.Duplicates, &c.Rejected, &c.Gated, &c.Gaps, &c.GapEvents, &gap, &changed, &regressed)
+	c.Hash = uint64(hash)
 	c.Created, c.Anchor, c.UpdatedAt, c.GapAt = fromNanos(created), fromNanos(anchor), fromMillis(updated), fromMillis(gap)
+	if changed != 0 {
+		c.ChangedAt, c.Change = fromMillis(changed), changeOf(regressed)
+	}
 	return c, err
 }
 
@@ -64,14 +76,14 @@ func (s *Store) Furthest(_ context.Context, org string) (cursor.Position, error)
 	return p, nil
 }
 
-const furthestColumns = "c.stream, c.created, c.incarnation, c.furthest, c.furthest_anchor"
+const furthestColumns = "c.stream, c.created, c.incarnation, c.furthest, c.furthest_anchor, c.furthest_hash"
 
 // furthest scans the columns, and those after them into more.
 func furthest(scan func(...any) error, more ...any) (cursor.Position, error) {
 	var p cursor.Position
-	var created, anchor int64
-	err := scan(append([]any{&p.Stream, &created, &p.Incarnation, &p.Seq, &anchor}, more...)...)
-	p.Created, p.Anchor = fromNanos(created), fromNanos(anchor)
+	var created, anchor, hash int64
+	err := scan(append([]any{&p.Stream, &created, &p.Incarnation, &p.Seq, &anchor, &hash}, more...)...)
+	p.Created, p.Anchor, p.Hash = fromNanos(created), fromNanos(anchor), uint64(hash)
 	return p, err
 }
 
@@ -97,7 +109,7 @@ func (s *Store) cursor(org string) (Cursor, error) {
 		return Cursor{}, err
 	}
 	c, err := scanCursor(s.readDB.QueryRowContext(background,
-		"SELECT "+cursorColumns+" FROM cursors c JOIN orgs o ON o.id = c.org WHERE c.org = ?", o.row).Scan)
+		"SELECT "+cursorColumns+" FROM "+cursorTables+" WHERE c.org = ?", o.row).Scan)
 	if errors.Is(err, sql.ErrNoRows) {
 		err = fanout.ErrNoOrg
 	}
@@ -115,7 +127,7 @@ func (s *Store) Cursors(ctx context.Context) ([]Cursor, error) {
 		return nil, fmt.Errorf("cursors: %w", err)
 	}
 	rows, err := s.readDB.QueryContext(background,
-		"SELECT "+cursorColumns+" FROM cursors c JOIN orgs o ON o.id = c.org WHERE o.removed_at IS NULL ORDER BY o.org")
+		"SELECT "+cursorColumns+" FROM "+cursorTables+" WHERE o.removed_at IS NULL ORDER BY o.org")
 	if err != nil {
 		return nil, fmt.Errorf("cursors: %w", err)
 	}

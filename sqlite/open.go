@@ -135,6 +135,8 @@ type Store struct {
 	standing standing
 	outbox   outbox
 
+	installation string // its id
+
 	held     atomic.Int64 // ms; when the backup was made that nobody has released; 0: not held
 	ring     atomic.Pointer[seal.Keyring]
 	keyFile  string     // "": the keys were given
@@ -275,6 +277,9 @@ func (s *Store) load() error {
 	}
 	if err := s.loadHold(); err != nil {
 		return fmt.Errorf("load hold: %w", err)
+	}
+	if err := s.loadInstallation(); err != nil {
+		return fmt.Errorf("load installation: %w", err)
 	}
 	if err := s.loadTokens(); err != nil {
 		return fmt.Errorf("load tokens: %w", err)

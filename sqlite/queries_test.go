@@ -85,6 +85,8 @@ func exercise(t *testing.T) (s *Store, read, written []string) {
 	must(nil, s.flushFares())
 	must(s.Cursors(ctx))
 	must(s.Cursor(ctx, "acme"))
+	must(s.Incarnations(ctx, "acme"))
+	must(s.StreamStats())
 	must(s.Pending(ctx, deliver.Place{}, deliver.Place{Due: 1 << 60}, nil, 100))
 	must(s.Pending(ctx, deliver.Place{}, deliver.Place{Due: 1 << 60}, []int64{1, 2}, 100))
 	must(s.Backlogs(ctx, nil))
@@ -257,6 +259,7 @@ func TestEveryReadingNamesTheOrg(t *testing.T) {
 		"FROM replays r INDEXED BY replays_open",               // the daemon carries on those of all orgs
 		"FROM json_each(?) j CROSS JOIN",                       // the audit: looks for what belongs to others
 		"FROM endpoints WHERE removed_at IS NOT NULL",          // sweeping
+		"SELECT ifnull(sum(gap_events), 0), (SELECT count(*)",  // metrics
 	}
 	tables := regexp.MustCompile(`\b(FROM|JOIN) (deliveries|events|attempts|payloads|endpoints|subscriptions|rejected|gaps|gated|cursors)\b`)
 	named := regexp.MustCompile(`\borg\s*=\s*\?`)

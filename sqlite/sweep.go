@@ -97,6 +97,7 @@ func (s *Store) deleteRest(ctx context.Context, org int64) error {
 		{"SELECT 1 FROM outbox WHERE org=? LIMIT 1", "DELETE FROM outbox WHERE org=?1 AND id IN (SELECT id FROM outbox WHERE org=?1 LIMIT ?2)"},
 		{"SELECT 1 FROM replays WHERE org=? LIMIT 1", "DELETE FROM replays WHERE id IN (SELECT id FROM replays WHERE org=? LIMIT ?)"},
 		{"SELECT 1 FROM gaps WHERE org=? LIMIT 1", "DELETE FROM gaps WHERE org=?1 AND (incarnation, from_seq) IN (SELECT incarnation, from_seq FROM gaps WHERE org=?1 LIMIT ?2)"},
+		{"SELECT 1 FROM incarnations WHERE org=? LIMIT 1", "DELETE FROM incarnations WHERE org=?1 AND incarnation IN (SELECT incarnation FROM incarnations WHERE org=?1 LIMIT ?2)"},
 		{"SELECT 1 FROM gated WHERE org=? LIMIT 1", "DELETE FROM gated WHERE org=?1 AND (incarnation, from_seq) IN (SELECT incarnation, from_seq FROM gated WHERE org=?1 LIMIT ?2)"},
 	} {
 		for {

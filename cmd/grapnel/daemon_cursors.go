@@ -108,7 +108,7 @@ func (d *daemon) destination(ctx context.Context, pos cursor.Position, r httpapi
 			return pos, err
 		}
 	}
-	to.Anchor = time.Time{}
+	to.Anchor, to.Hash = time.Time{}, 0
 	if to.Seq == 0 {
 		return to, nil
 	}
@@ -117,7 +117,7 @@ func (d *daemon) destination(ctx context.Context, pos cursor.Position, r httpapi
 		return pos, fmt.Errorf("read %s at %d: %w", pos.Stream, to.Seq, err)
 	}
 	if len(msgs) > 0 && msgs[0].Seq == to.Seq {
-		to.Anchor = msgs[0].Time
+		to.StandAt(msgs[0])
 	}
 	return to, nil
 }

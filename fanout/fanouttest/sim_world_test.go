@@ -377,9 +377,9 @@ func (s *sim) move() {
 		return // who asks is told to wait until that is noticed
 	}
 	to := pos
-	to.Seq, to.Anchor = stream.Seq(s.dice.Uint64N(uint64(st.Last)+1)), time.Time{}
+	to.Seq, to.Anchor, to.Hash = stream.Seq(s.dice.Uint64N(uint64(st.Last)+1)), time.Time{}, 0
 	if msgs, _, err := s.log.Read(s.ctx, streamOf(org), to.Seq, 1); err == nil && len(msgs) > 0 && msgs[0].Seq == to.Seq {
-		to.Anchor = msgs[0].Time
+		to.StandAt(msgs[0])
 	}
 	far, err := s.admin.Furthest(s.ctx, org)
 	s.must(err)

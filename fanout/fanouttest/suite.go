@@ -368,5 +368,5 @@ func (s *suite) check(org string) fanout.Report {
 // samePosition compares positions whatever their times' location.
 var samePosition = cmp.Comparer(func(a, b cursor.Position) bool {
 	return a.Org == b.Org && a.Stream == b.Stream && a.Incarnation == b.Incarnation && a.Seq == b.Seq &&
-		a.Created.Equal(b.Created) && a.Anchor.Equal(b.Anchor)
+		a.Created.Equal(b.Created) && a.Anchor.Equal(b.Anchor) && a.Hash == b.Hash
 })

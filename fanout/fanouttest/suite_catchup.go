@@ -365,7 +365,7 @@ var catchupTests = map[string]func(*suite){
 		pos, err := s.Position(s.ctx, "acme")
 		s.must(err)
 		to := pos
-		to.Seq, to.Anchor = 4, time.Time{}
+		to.Seq, to.Anchor, to.Hash = 4, time.Time{}, 0
 		s.must(s.MoveCursor(s.ctx, "acme", fanout.Move{From: pos, To: to, Skip: true, Reason: "a test"}))
 		s.catchUp(ep)
 		s.equal("sequences", upTo(2), s.got(ep))

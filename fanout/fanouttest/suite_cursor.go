@@ -17,7 +17,7 @@ func (s *suite) moved(seq stream.Seq, skip bool) error {
 	pos, err := s.Position(s.ctx, "acme")
 	s.must(err)
 	to := pos
-	to.Seq, to.Anchor = seq, time.Time{}
+	to.Seq, to.Anchor, to.Hash = seq, time.Time{}, 0
 	return s.MoveCursor(s.ctx, "acme", fanout.Move{From: pos, To: to, Skip: skip, Reason: "a test"})
 }
 
@@ -298,5 +298,5 @@ var cursorTests = map[string]func(*suite){
 
 // samePlace compares positions but for the location of their times.
 func samePlace(a, b cursor.Position) bool {
-	return a.Incarnation == b.Incarnation && a.Seq == b.Seq && a.Created.Equal(b.Created) && a.Anchor.Equal(b.Anchor)
+	return a.Incarnation == b.Incarnation && a.Seq == b.Seq && a.Created.Equal(b.Created) && a.Anchor.Equal(b.Anchor) && a.Hash == b.Hash
 }

@@ -1,2 +1,25 @@
 -- What operating needs: written after databases of schema 2 were in use, so
 -- every statement also holds for a database that has rows.
+
+-- What the message at a position says, beside when it was stored (cursor.Hash).
+ALTER TABLE cursors ADD COLUMN hash INTEGER NOT NULL DEFAULT 0;          -- of the message at position; 0: not known
+ALTER TABLE cursors ADD COLUMN furthest_hash INTEGER NOT NULL DEFAULT 0;
+
+-- The streams that were found in place of the one that the cursor had read. The
+-- first incarnation has no row.
+CREATE TABLE incarnations(
+  org         INTEGER NOT NULL,
+  incarnation INTEGER NOT NULL,           -- that began
+  at          INTEGER NOT NULL,           -- ms; when it was noticed
+  regressed   INTEGER NOT NULL,           -- 0: deleted and made anew; 1: rolled back
+  created     INTEGER NOT NULL,           -- ns; the stream's identity
+  left_at     INTEGER NOT NULL,           -- how far the one before was read
+  began       INTEGER NOT NULL,           -- the sequence after which this one is read
+  PRIMARY KEY(org, incarnation)
+) WITHOUT ROWID;
+
+-- Who these books are, for the streams that they are the books of. One row.
+CREATE TABLE installation(
+  one INTEGER PRIMARY KEY CHECK(one = 1),
+  id  TEXT NOT NULL                       -- ULID
+);
