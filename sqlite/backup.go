@@ -37,7 +37,12 @@ type BackupReport struct {
 	Organizations int64
 	Endpoints     int64
 	Pending       int64 // deliveries
+
+	Marked bool // it is what Backup wrote, and no other copy
 }
+
+// unchanging opens a file that nobody writes, and makes none beside it.
+const unchanging = "ro&immutable=1"
 
 // backupPages are copied between two looks at the context: 16 MiB.
 const backupPages = 4096
@@ -183,7 +188,7 @@ func (r *BackupReport) examine(ctx context.Context, path string) (err error) {
 	if err := checkHeader(path); err != nil {
 		return err
 	}
-	db := openDB(path, "ro", 1, nil)
+	db := openDB(path, unchanging, 1, nil)
 	defer func() { err = errors.Join(public(err), db.Close()) }()
 	if err := db.QueryRowContext(ctx, "PRAGMA user_version").Scan(&r.Schema); err != nil {
 		return err
@@ -205,11 +210,37 @@ func (r *BackupReport) examine(ctx context.Context, path string) (err error) {
 	err = db.QueryRowContext(ctx, `SELECT (SELECT count(*) FROM orgs WHERE removed_at IS NULL), (SELECT count(*) FROM endpoints WHERE removed_at IS NULL),
 		(SELECT count(*) FROM deliveries INDEXED BY deliveries_pending WHERE state=0), ifnull((SELECT made_at FROM hold), 0)`).
 		Scan(&r.Organizations, &r.Endpoints, &r.Pending, &made)
-	r.MadeAt = fromMillis(made)
-	if err == nil && made == 0 {
-		err = errors.New("it is a database, but no backup: use what grapnel backup wrote")
+	if r.Marked = made != 0; err == nil && !r.Marked {
+		made, err = lastWrite(ctx, db, r.Schema)
 	}
+	r.MadeAt = fromMillis(made)
 	return err
+}
+
+// lastWrite is about when books that nobody marked were written last, in ms.
+func lastWrite(ctx context.Context, db *sql.DB, schema int) (at int64, err error) {
+	query := "SELECT ifnull((SELECT max(updated_at) FROM cursors), 0)"
+	if schema >= homeSchema {
+		query = "SELECT max(ifnull((SELECT max(updated_at) FROM cursors), 0), ifnull((SELECT at FROM home), 0))"
+	}
+	err = db.QueryRowContext(ctx, query).Scan(&at)
+	return at, err
+}
+
+// checkApart refuses books that somebody may have open, or a copy without all that
+// belongs to it: what was committed last is in the log beside it. What [Backup] wrote, and
+// what Litestream restores, is one file.
+func checkApart(path string) error {
+	for _, suffix := range []string{"-wal", "-journal"} {
+		if info, err := os.Stat(path + suffix); err == nil && info.Size() > 0 {
+			return fmt.Errorf("%s belongs to it, so it is a daemon's database, or a copy of one: save that first, with grapnel backup --data %s",
+				filepath.Base(path)+suffix, filepath.Dir(path))
+		}
+	}
+	if _, err := os.Stat(filepath.Join(filepath.Dir(path), HomeName)); err == nil {
+		return fmt.Errorf("it is the database of the data directory %s: save that first, with grapnel backup --data %[1]s", filepath.Dir(path))
+	}
+	return nil
 }
 
 // name gives a whole and synced draft its name.
@@ -254,10 +285,15 @@ func verify(ctx context.Context, file string, o RestoreOptions) (r BackupReport,
 	if err := r.examine(ctx, whole); err != nil {
 		return r, "", err
 	}
+	if !r.Marked {
+		if err := checkApart(whole); err != nil {
+			return r, "", err
+		}
+	}
 	return r, whole, proveKey(ctx, whole, &o)
 }
 
-// Restore makes a backup the books in a directory that has none: it fails
+// Restore makes a backup, or another copy that is one file, as Litestream restores it, the books in a directory that has none: it fails
 // with [ErrExists] when there are some. The file is checked first, and so is that
 // the key of its secrets is there ([ErrKey]). Whoever opens the books then holds
 // still until [Store.Resume].
@@ -281,10 +317,22 @@ func Restore(ctx context.Context, file string, o RestoreOptions) (r BackupReport
 		}
 	}
 	draft := path + ".part"
-	if r.Bytes, err = copyFile(file, draft); err == nil {
+	r.Bytes, err = copyFile(file, draft)
+	if err == nil && !r.Marked {
+		err = markCopy(ctx, draft, r.MadeAt)
+	}
+	if err == nil {
 		err = name(draft, path)
 	}
 	return r, err
+}
+
+// markCopy makes of a copy what Backup would have written.
+func markCopy(ctx context.Context, path string, asOf time.Time) (err error) {
+	db := openDB(path, "rw", 1, []string{"PRAGMA journal_mode = DELETE", "PRAGMA synchronous = FULL"})
+	defer func() { err = errors.Join(err, db.Close()) }()
+	_, err = db.ExecContext(ctx, "INSERT OR REPLACE INTO hold(id, made_at) VALUES(1, ?)", max(toMillis(asOf), 1))
+	return err
 }
 
 // proveKey opens the backup's probe.
@@ -302,7 +350,7 @@ func proveKey(ctx context.Context, file string, o *RestoreOptions) (err error) {
 	if err != nil {
 		return fmt.Errorf("%w: %w", ErrKey, err)
 	}
-	db := openDB(file, "ro", 1, nil)
+	db := openDB(file, unchanging, 1, nil)
 	defer func() { err = errors.Join(err, db.Close()) }()
 	var sealed []byte
 	if err := db.QueryRowContext(ctx, "SELECT sealed FROM probe").Scan(&sealed); err != nil {
@@ -331,18 +379,22 @@ func copyFile(from, to string) (n int64, err error) {
 	return n, dst.Sync()
 }
 
-// Held is when the backup was made that these books come from, and whether
-// nobody has released them since.
+// Held is when the backup was made that these books come from (of another copy: when
+// it was counted last, see home.go), and whether nobody has released them since.
 func (s *Store) Held() (madeAt time.Time, held bool) {
 	at := s.held.Load()
 	return fromMillis(at), at != 0
 }
 
+// HeldBecause is why they are held, or why they were at the start; "": they were not.
+func (s *Store) HeldBecause() HoldReason { return s.heldWhy }
+
 func (s *Store) loadHold() error {
-	r := make(row, 1)
-	found, err := s.w.c.one(r, "SELECT made_at FROM hold")
+	r := make(row, 2)
+	found, err := s.w.c.one(r, "SELECT made_at, reason FROM hold")
 	if err == nil && found {
 		s.held.Store(max(r.int(0), 1))
+		s.heldWhy = HoldReason(r.text(1))
 	}
 	return err
 }

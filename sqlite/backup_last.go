@@ -41,23 +41,7 @@ func NoteBackup(dir string, r BackupReport) (err error) {
 	if err != nil {
 		return err
 	}
-	text, err := json.Marshal(lastBackup{r.MadeAt.UTC(), file, r.Bytes, r.Schema, r.Took.Milliseconds()})
-	if err != nil {
-		return err
-	}
-	f, err := os.CreateTemp(dir, LastBackupName+".*") // mode 0600
-	if err != nil {
-		return err
-	}
-	defer os.Remove(f.Name()) // not there any more when all went well
-	_, err = f.Write(append(text, '\n'))
-	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
-		return err
-	}
-	if err := os.Rename(f.Name(), path); err != nil {
-		return err
-	}
-	return syncDir(dir)
+	return replaceJSON(dir, LastBackupName, lastBackup{r.MadeAt.UTC(), file, r.Bytes, r.Schema, r.Took.Milliseconds()})
 }
 
 // LastBackup is what [NoteBackup] wrote last: the file, its moment, bytes, schema and

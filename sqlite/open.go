@@ -138,6 +138,7 @@ type Store struct {
 	installation string // its id
 
 	held     atomic.Int64 // ms; when the backup was made that nobody has released; 0: not held
+	heldWhy  HoldReason   // set by Open
 	ring     atomic.Pointer[seal.Keyring]
 	keyFile  string     // "": the keys were given
 	rotating sync.Mutex // held by the one rotation of the key that runs
@@ -244,8 +245,12 @@ func (s *Store) open(ctx context.Context) error {
 	if err := s.load(); err != nil {
 		return err
 	}
+	if err := s.comeHome(); err != nil {
+		return fmt.Errorf("look whether these are the books that were here: %w", err)
+	}
 	s.stopped, s.stop = context.WithCancel(context.Background())
 	s.w.start()
+	s.tasks.Go(s.stayHome)
 	s.tasks.Go(s.seal)
 	s.tasks.Go(s.storeFares)
 	s.tasks.Go(func() { s.sweepAfterStart(s.stopped) })
@@ -310,6 +315,7 @@ func (s *Store) Close() error {
 	s.closed.Do(func() {
 		s.stop()
 		s.tasks.Wait()
+		s.countHome(context.Background())
 		s.closeErr = errors.Join(s.w.stop(), s.closeConnections())
 	})
 	return s.closeErr

@@ -104,9 +104,10 @@ func (a *app) restoreCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "restore FILE",
 		Short: "Make a backup the database of a data directory that has none",
-		Long: `Check a backup and make it the database of the data directory (--data), which
-must not have one: move a damaged one away first, with its -wal and -shm. What
-else is in the directory (the key file, the streams of the embedded broker) stays.
+		Long: `Check a backup, which is what "grapnel backup" wrote or Litestream restored, and
+make it the database of the data directory (--data), which must not have one: move
+a damaged one away first, with its -wal and -shm. What else is in the directory
+(the key file, the streams of the embedded broker) stays.
 
 The daemon that starts then holds still: it serves publishers and answers, but
 reads and sends nothing until "grapnel resume --confirm".
@@ -175,7 +176,7 @@ func (a *app) resumeCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "resume",
 		Short: "Say what a restored daemon would read and send again, and let it begin",
-		Long: `Say what the daemon, which holds still since its database comes from a backup,
+		Long: `Say what the daemon, which holds still since its database was put back,
 would read and send again; with --confirm, let it begin. What is sent twice has the
 same webhook-id as before, so that receivers can tell.`,
 		Example: `  grapnel resume
@@ -200,12 +201,24 @@ same webhook-id as before, so that receivers can tell.`,
 	return c
 }
 
+// heldSince says what the database is and of when.
+func heldSince(h httpapi.HoldBody) string {
+	at := momentOf(h.BackupMadeAt)
+	switch sqlite.HoldReason(h.Reason) {
+	case sqlite.HoldOlder:
+		return fmt.Sprintf("The database is not the one that was last used in this directory: it is an older copy of it, as of about %s, or another.", at)
+	case sqlite.HoldAlone:
+		return fmt.Sprintf("The database came here without %s, which lies beside it: it is a copy, as of about %s.", sqlite.HomeName, at)
+	}
+	return fmt.Sprintf("The database is a backup of %s.", at)
+}
+
 func (a *app) printHold(h httpapi.HoldBody, confirmed bool) {
 	if !h.Held {
 		a.printf("Nothing is held: the daemon reads and sends.\n")
 		return
 	}
-	a.printf("The database is a backup of %s. Since then the streams have got ahead of it:\n\n", momentOf(h.BackupMadeAt))
+	a.printf("%s Since then the streams have got ahead of it:\n\n", heldSince(h))
 	a.printf("  %d events lie after the cursors and are read; those that were delivered after the backup was made are sent again\n", h.Unread)
 	a.printf("  %d deliveries were pending and are sent; those that were delivered since are sent again\n\n", h.Pending)
 	for _, org := range h.Unknown {

@@ -536,6 +536,6 @@ func TestCompletion(t *testing.T) {
 // held is a service that holds still after a restore.
 func held() *httpapitest.Service {
 	s := httpapitest.New()
-	s.SetHold(httpapi.HoldStatus{Held: true, BackupMadeAt: httpapitest.Epoch, Unread: 1200, Pending: 3, Unknown: []string{"globex"}})
+	s.SetHold(httpapi.HoldStatus{Held: true, BackupMadeAt: httpapitest.Epoch, Reason: "backup", Unread: 1200, Pending: 3, Unknown: []string{"globex"}})
 	return s
 }

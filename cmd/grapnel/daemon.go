@@ -270,9 +270,7 @@ func (d *daemon) Run(ctx context.Context) error {
 			}
 		})
 	}
-	if at, held := d.store.Held(); held {
-		d.log.Warn("the database comes from a backup: nothing is read and nothing is sent until 'grapnel resume --confirm'", "backup_made_at", at)
-	}
+	d.sayHeld()
 	start("lanes", d.whenResumed(d.lanes.Run))
 	start("fan-out", d.whenResumed(d.fanOut))
 	start("streams", d.findStreams)

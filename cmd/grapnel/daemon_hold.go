@@ -23,12 +23,21 @@ func (d *daemon) whenResumed(run func(context.Context) error) func(context.Conte
 	}
 }
 
+// sayHeld tells the log of it at the start.
+func (d *daemon) sayHeld() {
+	if at, held := d.store.Held(); held {
+		d.log.Warn("the database was put back: nothing is read and nothing is sent until 'grapnel resume --confirm'",
+			"reason", d.store.HeldBecause(), "backup_made_at", at)
+	}
+}
+
 // Hold asks the stream of each organization what lies after its cursor.
 func (d *daemon) Hold(ctx context.Context) (httpapi.HoldStatus, error) {
 	var h httpapi.HoldStatus
 	if h.BackupMadeAt, h.Held = d.store.Held(); !h.Held {
 		return h, nil
 	}
+	h.Reason = string(d.store.HeldBecause())
 	all, err := d.store.Cursors(ctx)
 	if err != nil {
 		return h, answered(err)

@@ -23,3 +23,14 @@ CREATE TABLE installation(
   one INTEGER PRIMARY KEY CHECK(one = 1),
   id  TEXT NOT NULL                       -- ULID
 );
+-- What the books have in common with home.json beside them, see home.go: books without
+-- it, or behind it, were put here from elsewhere.
+CREATE TABLE home(
+  id    INTEGER PRIMARY KEY CHECK(id = 1),
+  nonce TEXT    NOT NULL,
+  count INTEGER NOT NULL,                -- up at each start, each minute and at the end
+  at    INTEGER NOT NULL                 -- ms; when it was counted
+);
+
+-- Why they are held: backup, older, alone (HoldReason).
+ALTER TABLE hold ADD COLUMN reason TEXT NOT NULL DEFAULT 'backup';

@@ -11,6 +11,7 @@ import (
 type HoldStatus struct {
 	Held         bool
 	BackupMadeAt time.Time // zero: not held
+	Reason       string    // backup, older, alone; "": not held
 	Unread       uint64    // events in the streams after the cursors
 	Pending      int64     // deliveries of the backup
 	Unknown      []string  // organizations whose streams could not be asked
@@ -27,6 +28,7 @@ type Holds interface {
 type HoldBody struct {
 	Held         bool       `json:"held" example:"true"`
 	BackupMadeAt *time.Time `json:"backup_made_at" doc:"null: not held"`
+	Reason       string     `json:"reason" enum:"backup,older,alone," example:"backup" doc:"Why: it comes from a backup; it is older than the database that was last used in this directory, or another; it came without the files beside it. Empty: not held"`
 	Unread       uint64     `json:"unread" example:"1200" doc:"Events in the streams after the cursors: those that were fanned out after the backup was made are read again"`
 	Pending      int64      `json:"pending" example:"3" doc:"Deliveries that were pending in the backup: those that were delivered since are sent again, with the same webhook-id"`
 	Unknown      []string   `json:"unknown" nullable:"false" example:"[]" doc:"Organizations whose streams cannot be asked now; they count in no number"`
@@ -42,7 +44,7 @@ func (a *api) holds() {
 				return nil, err
 			}
 			return &answer[HoldBody]{HoldBody{
-				Held: h.Held, BackupMadeAt: optional(h.BackupMadeAt), Unread: h.Unread, Pending: h.Pending,
+				Held: h.Held, BackupMadeAt: optional(h.BackupMadeAt), Reason: h.Reason, Unread: h.Unread, Pending: h.Pending,
 				Unknown: append([]string{}, h.Unknown...),
 			}}, nil
 		})
