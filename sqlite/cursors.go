@@ -22,7 +22,7 @@ type Counts struct {
 type Cursor struct {
 	cursor.Position
 	UpdatedAt  time.Time // of the position; zero when it was never read
-	Paused     bool      // nothing is read until somebody resumes it
+	Pause      *Pause    // nil: it is read
 	Events     uint64    // that got deliveries
 	Unmatched  uint64    // that nobody was subscribed to
 	Duplicates uint64
@@ -36,25 +36,33 @@ type Cursor struct {
 	Change    cursor.Change
 	ChangedAt time.Time
 	Pace      Pace
+	OldestDue time.Time // since when the pending delivery is due that is due longest; zero: none is
 	Counts
 }
 
 const cursorColumns = `o.org, c.stream, c.created, c.incarnation, c.position, c.anchor, c.hash,
 	c.updated_at, c.paused, c.events, c.unmatched, c.duplicates, c.rejected, c.gated, c.gaps, c.gap_events, c.gap_at,
-	ifnull(i.at, 0), ifnull(i.regressed, 0)`
+	ifnull(i.at, 0), ifnull(i.regressed, 0), ifnull(p.at, 0), ifnull(p.until, 0), ifnull(p.actor, ''), ifnull(p.reason, '')`
 
-const cursorTables = `cursors c JOIN orgs o ON o.id = c.org LEFT JOIN incarnations i ON i.org = c.org AND i.incarnation = c.incarnation`
+const cursorTables = `orgs o JOIN cursors c ON c.org = o.id LEFT JOIN incarnations i ON i.org = c.org AND i.incarnation = c.incarnation
+	LEFT JOIN pauses p ON p.org = c.org`
 
 func scanCursor(scan func(...any) error) (Cursor, error) {
 	var c Cursor
-	var created, anchor, hash, updated, gap, changed int64
-	var regressed bool
+	var created, anchor, hash, updated, gap, changed, at, until int64
+	var regressed, paused bool
+	var p Pause
 	err := scan(&c.Org, &c.Stream, &created, &c.Incarnation, &c.Seq, &anchor, &hash,
-		&updated, &c.Paused, &c.Events, &c.Unmatched, &c.Duplicates, &c.Rejected, &c.Gated, &c.Gaps, &c.GapEvents, &gap, &changed, &regressed)
+		&updated, &paused, &c.Events, &c.Unmatched, &c.Duplicates, &c.Rejected, &c.Gated, &c.Gaps, &c.GapEvents, &gap, &changed, &regressed,
+		&at, &until, &p.By, &p.Reason)
 	c.Hash = uint64(hash)
 	c.Created, c.Anchor, c.UpdatedAt, c.GapAt = fromNanos(created), fromNanos(anchor), fromMillis(updated), fromMillis(gap)
 	if changed != 0 {
 		c.ChangedAt, c.Change = fromMillis(changed), changeOf(regressed)
+	}
+	if paused {
+		p.At, p.Until = fromMillis(at), fromMillis(until)
+		c.Pause = &p
 	}
 	return c, err
 }
@@ -99,8 +107,20 @@ func (s *Store) Cursor(ctx context.Context, org string) (Cursor, error) {
 	if err != nil {
 		return Cursor{}, err
 	}
-	c.Counts, err = s.CountStates(ctx, org)
-	return c, err
+	o, err := s.find(org)
+	if err != nil {
+		return Cursor{}, err
+	}
+	var b backlog
+	if o.pending.Load() > 0 {
+		all, err := s.backlogs()
+		if err != nil {
+			return Cursor{}, fmt.Errorf("count deliveries of %s: %w", org, err)
+		}
+		b = all[o.row]
+	}
+	c.Counts, c.OldestDue = o.counts(b.waiting), b.oldestDue
+	return c, nil
 }
 
 func (s *Store) cursor(org string) (Cursor, error) {
@@ -109,7 +129,7 @@ func (s *Store) cursor(org string) (Cursor, error) {
 		return Cursor{}, err
 	}
 	c, err := scanCursor(s.readDB.QueryRowContext(background,
-		"SELECT "+cursorColumns+" FROM "+cursorTables+" WHERE c.org = ?", o.row).Scan)
+		"SELECT "+cursorColumns+" FROM "+cursorTables+" WHERE o.id = ?", o.row).Scan)
 	if errors.Is(err, sql.ErrNoRows) {
 		err = fanout.ErrNoOrg
 	}
@@ -122,28 +142,34 @@ func (s *Store) cursor(org string) (Cursor, error) {
 
 // Cursors are those of all orgs, by org.
 func (s *Store) Cursors(ctx context.Context) ([]Cursor, error) {
-	waiting, err := s.waiting(s.now())
+	return s.CursorsAfter(ctx, "", -1)
+}
+
+// CursorsAfter are those of up to limit orgs whose id comes after the given one,
+// ascending; with a negative limit of all of them.
+func (s *Store) CursorsAfter(_ context.Context, after string, limit int) ([]Cursor, error) {
+	backlogs, err := s.backlogs()
 	if err != nil {
-		return nil, fmt.Errorf("cursors: %w", err)
+		return nil, fmt.Errorf("cursors: count deliveries: %w", err)
 	}
-	rows, err := s.readDB.QueryContext(background,
-		"SELECT "+cursorColumns+" FROM "+cursorTables+" WHERE o.removed_at IS NULL ORDER BY o.org")
-	if err != nil {
-		return nil, fmt.Errorf("cursors: %w", err)
-	}
-	defer rows.Close()
+	now := s.now()
 	var list []Cursor
-	for rows.Next() {
-		c, err := scanCursor(rows.Scan)
+	err = s.read(func(scan func(...any) error) error {
+		c, err := scanCursor(scan)
 		if err != nil {
-			return nil, fmt.Errorf("cursors: %w", err)
+			return err
 		}
 		if o, err := s.find(c.Org); err == nil {
-			c.Counts, c.Pace = o.counts(waiting[o.row]), o.pace.read(s.now())
+			b := backlogs[o.row]
+			c.Counts, c.Pace, c.OldestDue = o.counts(b.waiting), o.pace.read(now), b.oldestDue
 		}
 		list = append(list, c)
+		return nil
+	}, "SELECT "+cursorColumns+" FROM "+cursorTables+" WHERE o.removed_at IS NULL AND o.org > ? ORDER BY o.org LIMIT ?", after, limit)
+	if err != nil {
+		return nil, fmt.Errorf("cursors: %w", err)
 	}
-	return list, rows.Err()
+	return list, nil
 }
 
 // CountStates counts the org's deliveries. Pending and dead are counted as they
@@ -162,25 +188,6 @@ func (s *Store) CountStates(_ context.Context, org string) (Counts, error) {
 		}
 	}
 	return o.counts(waiting), nil
-}
-
-// waiting counts by org the pending deliveries that are due after now.
-func (s *Store) waiting(now time.Time) (map[int64]int64, error) {
-	rows, err := s.readDB.QueryContext(background,
-		"SELECT org, count(*) FROM deliveries INDEXED BY deliveries_pending WHERE state=0 AND due>? GROUP BY org", toMillis(now))
-	if err != nil {
-		return nil, err
-	}
-	defer rows.Close()
-	waiting := make(map[int64]int64)
-	for rows.Next() {
-		var org, n int64
-		if err := rows.Scan(&org, &n); err != nil {
-			return nil, err
-		}
-		waiting[org] = n
-	}
-	return waiting, rows.Err()
 }
 
 func (o *orgState) counts(waiting int64) Counts {

@@ -133,6 +133,7 @@ type Store struct {
 	answers  map[int64]int64 // bytes by org; the writer's
 	fares    fares
 	standing standing
+	behind   backlogs
 	outbox   outbox
 
 	installation string // its id

@@ -41,6 +41,10 @@ func (s suiteStore) SetFilter(ctx context.Context, org, id, filter string) (deli
 
 func (s suiteStore) SetParkAfter(n int64) { s.o.ParkAfter = n }
 
+func (s suiteStore) PauseCursor(ctx context.Context, org string) error {
+	return s.Store.PauseCursor(ctx, org, Pause{})
+}
+
 func (s suiteStore) Audit(ctx context.Context, org string, f func(fanout.Audited) error) error {
 	a, err := s.Store.Audit(ctx, org)
 	if err != nil {

@@ -88,7 +88,7 @@ func TestCursorMoves(t *testing.T) {
 	m.append(3)
 	m.reads(3)
 
-	c, err := m.PauseCursor(m.ctx, "acme")
+	c, err := m.PauseCursor(m.ctx, "acme", httpapi.Pausing{})
 	m.must(err)
 	if c.State != "paused" {
 		t.Errorf("a paused cursor is %s", c.State)

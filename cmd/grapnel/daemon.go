@@ -89,6 +89,7 @@ type daemon struct {
 	replayer *replayer
 	lanes    *deliver.Lanes
 	loop     *fanout.Loop
+	streams  *seenStreams
 	catchups *fanout.CatchupLoop
 	making   sync.Mutex // held from an organization's stream to its row: until then the stream looks like somebody else's
 
@@ -198,8 +199,9 @@ func openDaemon(ctx context.Context, o daemonOptions) (_ *daemon, err error) {
 		Books: d.store, Log: d.broker, Lanes: d.lanes, Names: d.names, MaxData: o.MaxData,
 		Below: func(int64) int64 { return d.catchupBelow() }, Logger: o.Log,
 	})
+	d.streams = newSeenStreams(d.broker)
 	d.loop = fanout.NewLoop(fanout.Options{
-		Books: d.store, Log: d.broker, Lanes: d.lanes, Names: d.names, MaxData: o.MaxData,
+		Books: d.store, Log: d.streams, Lanes: d.lanes, Names: d.names, MaxData: o.MaxData,
 		Catalogue: d.strictTypes, Sweep: o.Sweep, Failpoint: o.Failpoint, Logger: o.Log,
 	})
 	d.registry.MustRegister(d.metrics, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
@@ -278,6 +280,7 @@ func (d *daemon) Run(ctx context.Context) error {
 	start("replays", d.whenResumed(d.replayer.Run))
 	start("catch-up", d.whenResumed(d.catchUp))
 	start("tokens", d.noteTokens)
+	start("pauses", d.endPauses)
 	start("operational events", d.whenResumed(newRelay(d).Run))
 	if d.server != nil {
 		start("broker", d.watchServer)

@@ -9,12 +9,13 @@ import (
 	"github.com/grapnel-hooks/grapnel/cmd/internal/httpapi"
 	"github.com/grapnel-hooks/grapnel/cursor"
 	"github.com/grapnel-hooks/grapnel/fanout"
+	"github.com/grapnel-hooks/grapnel/sqlite"
 	"github.com/grapnel-hooks/grapnel/stream"
 )
 
 // PauseCursor needs to tell nobody: fan-out asks the books before each batch.
-func (d *daemon) PauseCursor(ctx context.Context, org string) (httpapi.Cursor, error) {
-	if err := d.store.PauseCursor(d.asked(ctx, nil), org); err != nil {
+func (d *daemon) PauseCursor(ctx context.Context, org string, p httpapi.Pausing) (httpapi.Cursor, error) {
+	if err := d.store.PauseCursor(d.asked(ctx, nil), org, sqlite.Pause{Reason: p.Reason, Until: p.Until}); err != nil {
 		return httpapi.Cursor{}, answered(err)
 	}
 	return d.Cursor(ctx, org)
@@ -27,6 +28,28 @@ func (d *daemon) ResumeCursor(ctx context.Context, org string) (httpapi.Cursor, 
 	}
 	d.loop.Reload(org)
 	return d.Cursor(ctx, org)
+}
+
+// endPauses resumes the cursors whose pause has come to its end. It asks every
+// second, which costs nothing while there are none.
+func (d *daemon) endPauses(ctx context.Context) error {
+	tick := time.NewTicker(time.Second)
+	defer tick.Stop()
+	for {
+		ended, err := d.store.EndPauses(ctx)
+		for _, org := range ended {
+			d.log.Info("a paused cursor goes on: its pause has ended", "org", org)
+			d.loop.Reload(org)
+		}
+		if err != nil && ctx.Err() == nil {
+			d.log.Warn("pauses did not end; it is tried again", "error", err)
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return nil
+		}
+	}
 }
 
 // ResetCursor foresees a move of the org's position, and makes it if asked to.

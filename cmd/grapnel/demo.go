@@ -354,11 +354,7 @@ func (d *demo) prove(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	t := cursorTable()
-	for _, c := range all.Data {
-		cursorRow(t, c)
-	}
-	d.table(t)
+	d.table(cursorRows(all.Data, false, false))
 	d.step("And the books, proven from the streams", "grapnel fsck")
 	books, err := d.api.Fsck(ctx, "")
 	if err != nil {

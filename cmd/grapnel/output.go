@@ -22,7 +22,11 @@ func (a *app) show(v any, text func()) error {
 		text()
 		return nil
 	}
-	e := json.NewEncoder(a.out)
+	return writeJSON(a.out, v)
+}
+
+func writeJSON(w io.Writer, v any) error {
+	e := json.NewEncoder(w)
 	e.SetEscapeHTML(false)
 	e.SetIndent("", "  ")
 	return e.Encode(v)
@@ -55,7 +59,7 @@ func (i ink) state(s string) string {
 	switch word {
 	case "delivered", "enabled", "live", "proven", "valid":
 		return i.green(s)
-	case "dead", "disabled", "gap", "regressed", "stream-missing", "unreachable", "WRONG", "revoked", "expired":
+	case "dead", "disabled", "gap", "regressed", "stream-missing", "unreachable", "offline", "WRONG", "revoked", "expired":
 		return i.red(s)
 	case "pending", "failing", "behind", "paused", "gated":
 		return i.yellow(s)

@@ -177,6 +177,7 @@ func (d *daemon) RemoveOrg(ctx context.Context, org string) error {
 		d.loop.Add(org)
 		return answered(err)
 	}
+	d.streams.forget(d.names.Stream(org))
 	// A stream that stayed would be found again, and adopted as a new org.
 	if err := d.broker.Remove(ctx, org); err != nil && !errors.Is(err, stream.ErrNoStream) {
 		return fmt.Errorf("organization %s was removed, but not its stream: %w", org, err)

@@ -34,3 +34,15 @@ CREATE TABLE home(
 
 -- Why they are held: backup, older, alone (HoldReason).
 ALTER TABLE hold ADD COLUMN reason TEXT NOT NULL DEFAULT 'backup';
+
+
+-- Who paused a cursor, why and until when. A row goes when the cursor is resumed;
+-- cursors.paused is what counts.
+CREATE TABLE pauses(
+  org    INTEGER PRIMARY KEY,
+  at     INTEGER NOT NULL,               -- ms
+  until  INTEGER NOT NULL,               -- ms; 0: until somebody resumes it
+  actor  TEXT    NOT NULL,
+  reason TEXT    NOT NULL                -- '': none was given
+);
+CREATE INDEX pauses_until ON pauses(until) WHERE until > 0;

@@ -9,8 +9,8 @@ import (
 
 // PauseCursor stops the reading of the organization's stream; deliveries that
 // exist go on.
-func (c *Client) PauseCursor(ctx context.Context, org string) (out httpapi.CursorBody, err error) {
-	err = c.call(ctx, http.MethodPost, orgPath(org, "cursor", "pause"), nil, nil, &out)
+func (c *Client) PauseCursor(ctx context.Context, org string, p httpapi.CursorPauseBody) (out httpapi.CursorBody, err error) {
+	err = c.call(ctx, http.MethodPost, orgPath(org, "cursor", "pause"), nil, p, &out)
 	return out, err
 }
 

@@ -16,7 +16,9 @@ type CursorMoves interface {
 	// PauseCursor stops the reading of the org's stream: when it returns, the
 	// position no longer moves, also after a restart, until ResumeCursor.
 	// Deliveries that exist go on. Repeating either changes nothing.
-	PauseCursor(ctx context.Context, org string) (Cursor, error)
+	// It ends by itself at p.Until. Pausing a paused cursor gives it the reason and
+	// the end in p, if there are any.
+	PauseCursor(ctx context.Context, org string, p Pausing) (Cursor, error)
 	ResumeCursor(ctx context.Context, org string) (Cursor, error)
 	// ResetCursor foresees a move of the org's position, and makes it when
 	// r.Execute is set. It wraps ErrState when the position is not r.Expect or the
@@ -92,6 +94,23 @@ type CursorPlanBody struct {
 	CountedThrough     uint64 `json:"counted_through" example:"42"`
 }
 
+// Pausing says why a cursor is paused, and until when.
+type Pausing struct {
+	Reason string
+	Until  time.Time // zero: until somebody resumes it
+}
+
+// CursorPauseBody is the body of POST /orgs/{org}/cursor/pause.
+type CursorPauseBody struct {
+	Reason string     `json:"reason,omitempty" maxLength:"500" example:"the receiver moves house" doc:"For the audit, and shown with the cursor"`
+	Until  *time.Time `json:"until,omitempty" doc:"When it is resumed by itself; without, when somebody resumes it"`
+}
+
+type pauseCursor struct {
+	OrgPath
+	Write[CursorPauseBody]
+}
+
 type resetCursor struct {
 	OrgPath
 	Write[CursorResetBody]
@@ -99,15 +118,24 @@ type resetCursor struct {
 
 func (a *api) cursorMoves() {
 	const tag = "cursors"
+	body := new(huma.RequestBody)
 	handle(a, route{id: "pause-cursor", method: http.MethodPost, path: base + "/orgs/{org}/cursor/pause", tag: tag, access: access{scope: CursorsManage},
-		summary: "Stop reading the organization's stream; deliveries that exist go on"},
-		func(ctx context.Context, in *OrgPath) (*answer[CursorBody], error) {
-			return shapedCursor(a.svc.PauseCursor(ctx, in.Org))
+		summary: "Stop reading the organization's stream; deliveries that exist go on", bodyless: true,
+		describe: func(op *huma.Operation) { op.RequestBody = body }},
+		func(ctx context.Context, in *pauseCursor) (*answer[CursorBody], error) {
+			p := Pausing{Reason: in.Body.Reason}
+			if in.Body.Until != nil {
+				if p.Until = *in.Body.Until; !p.Until.After(time.Now()) {
+					return nil, &Invalid{Field: "until", Detail: "lies in the past"}
+				}
+			}
+			return shapedCursor(ctx)(a.svc.PauseCursor(ctx, in.Org, p))
 		})
+	body.Required = false // see rotate-endpoint-secret
 	handle(a, route{id: "resume-cursor", method: http.MethodPost, path: base + "/orgs/{org}/cursor/resume", tag: tag, access: access{scope: CursorsManage},
 		summary: "Read the organization's stream again"},
 		func(ctx context.Context, in *OrgPath) (*answer[CursorBody], error) {
-			return shapedCursor(a.svc.ResumeCursor(ctx, in.Org))
+			return shapedCursor(ctx)(a.svc.ResumeCursor(ctx, in.Org))
 		})
 	handle(a, route{id: "reset-cursor", method: http.MethodPost, path: base + "/orgs/{org}/cursor/reset", tag: tag, access: access{scope: CursorsManage},
 		summary: "Foresee a move of the organization's cursor, or make it", describe: patient},
@@ -168,9 +196,11 @@ func cursorPlanBody(p CursorPlan) CursorPlanBody {
 	}
 }
 
-func shapedCursor(c Cursor, err error) (*answer[CursorBody], error) {
-	if err != nil {
-		return nil, err
+func shapedCursor(ctx context.Context) func(Cursor, error) (*answer[CursorBody], error) {
+	return func(c Cursor, err error) (*answer[CursorBody], error) {
+		if err != nil {
+			return nil, err
+		}
+		return &answer[CursorBody]{cursorFor(ctx, c)}, nil
 	}
-	return &answer[CursorBody]{cursorBody(c)}, nil
 }

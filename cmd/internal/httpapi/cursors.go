@@ -2,7 +2,6 @@ package httpapi
 
 import (
 	"context"
-	"math"
 	"net/http"
 	"strings"
 
@@ -30,7 +29,7 @@ func (a *api) cursors() {
 			if err != nil {
 				return nil, err
 			}
-			return &answer[CursorBody]{cursorBody(c)}, nil
+			return &answer[CursorBody]{cursorFor(ctx, c)}, nil
 		})
 	handle(a, route{id: "list-cursors", method: http.MethodGet, path: base + "/cursors", tag: tag, access: access{scope: CursorsRead, operator: true},
 		summary: "List the cursors of all organizations"},
@@ -106,19 +105,6 @@ func (a *api) fsck(ctx context.Context, in *fsckQuery) (*answer[FsckBody], error
 		out.Proven = out.Proven && b.Proven
 	}
 	return &answer[FsckBody]{out}, nil
-}
-
-func cursorBody(c Cursor) CursorBody {
-	return CursorBody{
-		Org: c.Org, Stream: c.Stream, StreamCreated: optional(c.Created), Incarnation: c.Incarnation,
-		FirstSeq: uint64(c.First), LastSeq: uint64(c.Last), Position: uint64(c.Seq), UpdatedAt: optional(c.UpdatedAt),
-		Lag: c.Lag, AgeSeconds: math.Round(c.Age.Seconds()*1000) / 1000,
-		Pending: c.Pending, Due: c.Due, Dead: c.Dead, Rejected: c.Rejected, Gaps: c.Gaps, State: c.State,
-		Rate1m: thousandths(c.Pace.Minute), Rate5m: thousandths(c.Pace.FiveMinutes), Rate1h: thousandths(c.Pace.Hour),
-		Endpoints: shaped(c.Endpoints, func(e Backlogged) BackloggedBody {
-			return BackloggedBody{EndpointID: e.Endpoint, Pending: e.Pending, Dead: e.Dead}
-		}),
-	}
 }
 
 func gapBody(g Gap) GapBody {

@@ -220,27 +220,6 @@ type DeliveryFilter struct {
 	Since, Until time.Time
 }
 
-// Cursor is how far an org's stream has been fanned out, beside what the
-// stream holds and what came of it (contract, section 7).
-type Cursor struct {
-	cursor.Position
-	First, Last stream.Seq // of the stream; 0 when the broker does not tell
-	UpdatedAt   time.Time
-	Lag         uint64        // events behind
-	Age         time.Duration // since the oldest of them was stored
-	Pending     int64         // deliveries
-	Due         int64         // of the pending ones
-	Dead        int64
-	Rejected    int64  // events
-	Gaps        int64  // ranges
-	State       string // live, behind, paused, gated, gap, regressed, stream-missing, unreachable
-	Pace        Pace
-
-	// Endpoints are those with the most pending or dead deliveries, up to 20; of
-	// one cursor only, not in lists.
-	Endpoints []Backlogged
-}
-
 // Pace is how many events a second are fanned out, over the last minute, five
 // minutes and hour.
 type Pace struct {

@@ -209,31 +209,6 @@ type AttemptBody struct {
 	RemoteAddress     string            `json:"remote_address,omitempty" example:"203.0.113.7:443" doc:"For operators' tokens only; absent with timings, and behind an egress proxy"`
 }
 
-// CursorBody is an org's cursor (contract, section 7).
-type CursorBody struct {
-	Org           string     `json:"org" example:"acme"`
-	Stream        string     `json:"stream" example:"EVENTS_acme"`
-	StreamCreated *time.Time `json:"stream_created" doc:"null before the first read"`
-	Incarnation   int        `json:"incarnation" example:"1"`
-	FirstSeq      uint64     `json:"first_seq" example:"1"`
-	LastSeq       uint64     `json:"last_seq" example:"44"`
-	Position      uint64     `json:"position" example:"42"`
-	UpdatedAt     *time.Time `json:"updated_at" doc:"null before the first read"`
-	Lag           uint64     `json:"lag" example:"2"`
-	AgeSeconds    float64    `json:"age_seconds" example:"0.25"`
-	Pending       int64      `json:"pending" example:"3"`
-	Due           int64      `json:"due" example:"1"`
-	Dead          int64      `json:"dead" example:"0"`
-	Rejected      int64      `json:"rejected" example:"0"`
-	Gaps          int64      `json:"gaps" example:"0"`
-	State         string     `json:"state" enum:"live,behind,paused,gated,gap,regressed,stream-missing,unreachable" example:"behind"`
-	Rate1m        float64    `json:"rate_1m" example:"12.5" doc:"Events a second that were fanned out, over about the last minute; measured since the daemon's start"`
-	Rate5m        float64    `json:"rate_5m" example:"11.2"`
-	Rate1h        float64    `json:"rate_1h" example:"4.1"`
-
-	Endpoints []BackloggedBody `json:"endpoints,omitempty" nullable:"false" doc:"Those with the most pending or dead deliveries, up to 20; left out of lists"`
-}
-
 // BackloggedBody is what one endpoint has to do, or cannot do any more.
 type BackloggedBody struct {
 	EndpointID string `json:"endpoint_id" example:"ep_01KB2Q3X8V9W0Y1Z2A3B4C5D6E"`

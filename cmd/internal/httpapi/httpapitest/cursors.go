@@ -9,24 +9,30 @@ import (
 )
 
 // PauseCursor implements httpapi.CursorMoves.
-func (s *Service) PauseCursor(ctx context.Context, org string) (httpapi.Cursor, error) {
-	return s.pause(ctx, org, true, "cursor.pause")
-}
-
-// ResumeCursor implements httpapi.CursorMoves.
-func (s *Service) ResumeCursor(ctx context.Context, org string) (httpapi.Cursor, error) {
-	return s.pause(ctx, org, false, "cursor.resume")
-}
-
-func (s *Service) pause(ctx context.Context, org string, paused bool, action string) (httpapi.Cursor, error) {
+func (s *Service) PauseCursor(ctx context.Context, org string, p httpapi.Pausing) (httpapi.Cursor, error) {
 	leave, err := s.enter(org)
 	defer leave()
 	if err != nil {
 		return httpapi.Cursor{}, err
 	}
-	if s.paused[org] != paused {
-		s.paused[org] = paused
-		s.note(ctx, org, action, org)
+	was := s.paused[org]
+	if was == nil || p.Reason != "" && p.Reason != was.Reason || !p.Until.IsZero() && !p.Until.Equal(was.Until) {
+		s.paused[org] = &httpapi.CursorPause{By: httpapi.CallerOf(ctx).Actor(), Reason: p.Reason, At: s.at(), Until: p.Until}
+		s.note(ctx, org, "cursor.pause", org)
+	}
+	return s.cursor(org), nil
+}
+
+// ResumeCursor implements httpapi.CursorMoves.
+func (s *Service) ResumeCursor(ctx context.Context, org string) (httpapi.Cursor, error) {
+	leave, err := s.enter(org)
+	defer leave()
+	if err != nil {
+		return httpapi.Cursor{}, err
+	}
+	if s.paused[org] != nil {
+		delete(s.paused, org)
+		s.note(ctx, org, "cursor.resume", org)
 	}
 	return s.cursor(org), nil
 }
@@ -81,6 +87,11 @@ func (s *Service) ResetCursor(ctx context.Context, org string, r httpapi.CursorR
 	}
 	p.Executed = true
 	s.moved[org] = &p.To
+	m := httpapi.CursorMoved{At: s.at(), By: httpapi.CallerOf(ctx).Actor(), Action: "cursor.reset", From: p.From, To: p.To, Reason: r.Reason}
+	if p.Skipped > 0 {
+		m.Skipped = fmt.Sprintf("%d-%d", p.From+1, p.To)
+	}
+	s.movedBy[org] = append([]httpapi.CursorMoved{m}, s.movedBy[org]...)
 	s.note(ctx, org, "cursor.reset", org)
 	return p, nil
 }

@@ -41,7 +41,8 @@ type Service struct {
 	answers    map[string]httpapi.Answered
 	entries    []httpapi.AuditEntry // of the audit, oldest first
 	types      eventTypes
-	paused     map[string]bool // cursors, by org
+	paused     map[string]*httpapi.CursorPause  // cursors, by org
+	movedBy    map[string][]httpapi.CursorMoved // newest first
 	replays    map[string]httpapi.Replay
 	behind     map[string]httpapi.CatchingUp // by endpoint
 	moved      map[string]*stream.Seq
@@ -54,7 +55,8 @@ type Service struct {
 	Lost     stream.Seq // where fsck misses a delivery, until the cursor is moved
 	Missed   []httpapi.Gap
 	Now      httpapi.Health
-	Inflight chan struct{} // not nil: Fsck waits until it is closed
+	Shown    map[string]httpapi.Cursor // what their cursors are to look like, by org
+	Inflight chan struct{}             // not nil: Fsck waits until it is closed
 }
 
 type booked struct {
@@ -68,7 +70,7 @@ var _ httpapi.Service = (*Service)(nil)
 func New() *Service {
 	return &Service{
 		orgs: map[string]httpapi.Org{}, endpoints: map[string]deliver.Endpoint{}, events: map[string][]stream.Event{},
-		tokens: map[string]held{}, answers: map[string]httpapi.Answered{}, paused: map[string]bool{}, moved: map[string]*stream.Seq{}, replays: map[string]httpapi.Replay{},
+		tokens: map[string]held{}, answers: map[string]httpapi.Answered{}, paused: map[string]*httpapi.CursorPause{}, movedBy: map[string][]httpapi.CursorMoved{}, moved: map[string]*stream.Seq{}, replays: map[string]httpapi.Replay{},
 		Now: httpapi.Health{Version: "test", PID: 4711, Started: Epoch},
 	}
 }
@@ -351,8 +353,11 @@ func (s *Service) cursor(org string) httpapi.Cursor {
 		c.First, c.Last, c.Seq, c.Anchor, c.UpdatedAt = 1, last.Seq, s.position(org, last.Seq), last.Stored, last.Stored
 		c.Lag = uint64(c.Last - c.Seq)
 	}
-	if s.paused[org] {
-		c.State = "paused"
+	if p := s.paused[org]; p != nil {
+		c.State, c.Pause, c.Since, c.Why = "paused", p, p.At, "paused by "+p.By
+	}
+	if shown, ok := s.Shown[org]; ok {
+		return shown
 	}
 	for _, d := range s.deliveries {
 		switch {
@@ -371,7 +376,7 @@ func (s *Service) Cursor(_ context.Context, org string) (httpapi.Cursor, error) 
 	leave, err := s.enter(org)
 	defer leave()
 	c := s.cursor(org)
-	c.Endpoints = s.backlogged(org)
+	c.Endpoints, c.Moves = s.backlogged(org), s.movedBy[org]
 	return c, err
 }
 

@@ -108,11 +108,14 @@ func (s *Service) Audit(_ context.Context, org string, before int64, limit int) 
 	return out, nil
 }
 
+// at is the present time. The lock is held.
+func (s *Service) at() time.Time { return Epoch.Add(time.Duration(s.ticks) * time.Second) }
+
 // note writes an entry of the audit. The lock is held.
 func (s *Service) note(ctx context.Context, org, action, target string) {
 	c := httpapi.CallerOf(ctx)
 	s.entries = append(s.entries, httpapi.AuditEntry{
-		ID: int64(len(s.entries) + 1), Org: org, At: Epoch.Add(time.Duration(s.ticks) * time.Second),
+		ID: int64(len(s.entries) + 1), Org: org, At: s.at(),
 		Actor: c.Actor(), Action: action, Target: target, Address: c.Address, Request: c.Request,
 	})
 }
