@@ -9,8 +9,9 @@ import (
 	"github.com/grapnel-hooks/grapnel/stream"
 )
 
-// Audited is one organization's books, as [Check] reads them. All its methods
-// see the same moment, also while the books are being written.
+// Audited is one organization's books, as [Check] reads them. Position, History
+// and Exceptions see the same moment, also while the books are being written;
+// each Piece is of a moment of its own, so that nobody has to keep one for long.
 type Audited interface {
 	// Position is how far the org was ever read, as [Books.Furthest]: what a
 	// position that was moved back has before it stays accounted for while it is
@@ -25,10 +26,38 @@ type Audited interface {
 	// Exceptions are the recorded reasons why sequences have no deliveries,
 	// ascending by incarnation and From.
 	Exceptions(ctx context.Context) iter.Seq2[Exception, error]
-	// Events are the org's events that have deliveries, ascending by
-	// incarnation and sequence. What is yielded is valid until the next. Check
-	// may go through them several times.
-	Events(ctx context.Context) iter.Seq2[BookedEvent, error]
+	// Pieces are all of it, piece by piece in the order of the stream, from the
+	// beginning; at least one. Events beyond the Position that are booked while
+	// they are gone through may be left out. What is yielded is valid until the
+	// next. An error wraps [stream.ErrUnavailable] when the org went on to another
+	// incarnation meanwhile.
+	Pieces(ctx context.Context) iter.Seq2[Piece, error]
+	// Booked says how often each of the IDs is booked now, beside the number of the
+	// latest event that has it.
+	Booked(ctx context.Context, ids []stream.ID) ([]Booked, error)
+}
+
+// Piece is a stretch of an organization's books, all of it of one moment: what lies
+// after the piece before, up to a place.
+type Piece struct {
+	Incarnation int
+	Through     stream.Seq // its last sequence
+	Last        bool       // nothing comes after it, and the two above mean nothing
+	Complete    stream.Seq // as [Audited.Position] says it
+	History     []Span     // as [Audited.History] says it; nil: as in the piece before
+	Exceptions  []Exception
+	Events      []BookedEvent // that have deliveries, ascending by incarnation and sequence
+}
+
+// Booked is what the books have of an ID.
+type Booked struct {
+	Times int
+	Event int64 // 0: it is not booked
+}
+
+// Whole is the one piece of books that do not change.
+func Whole(complete stream.Seq, history []Span, exceptions []Exception, events []BookedEvent) Piece {
+	return Piece{Last: true, Complete: complete, History: append([]Span{}, history...), Exceptions: exceptions, Events: events}
 }
 
 // Span is a [Subscription] and where in the stream it ended: the org's position

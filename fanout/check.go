@@ -5,6 +5,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"iter"
+	"maps"
 	"slices"
 	"time"
 
@@ -15,8 +17,10 @@ import (
 const (
 	// checkBatch is how many messages one read of the stream asks for.
 	checkBatch = 1000
-	// maxSuspects is how many IDs one more pass over the books clears; more of
-	// them make more passes, not more memory.
+	// batchesAhead is how many of them may wait for the check.
+	batchesAhead = 4
+	// maxSuspects is how many IDs are looked up together; more of them are looked
+	// up sooner, and take no more memory.
 	maxSuspects = 1 << 16
 )
 
@@ -31,9 +35,12 @@ const (
 // a hole; what is terminal is not due, and what is to be sent again is due some
 // time and has its payload.
 //
-// Stream and books are walked side by side, so memory does not grow with them
-// (at most some 30 MB). What the stream has forgotten can only be checked by
-// itself and is counted as Unproven.
+// Stream and books are walked side by side, each a little ahead of the check, so
+// memory does not grow with them (at most some 60 MB, and what the books need to
+// bring their events into order). The books are read piece by piece, each as it is
+// at some moment while the check goes on, so that it may take as long as it wants.
+// What the stream has forgotten can only be checked by itself and is counted as
+// Unproven.
 //
 // A message counts as what it decodes to now: after a change of the org's
 // payload or of the limit on data, older ones may be Unproven or have another
@@ -66,29 +73,28 @@ type checker struct {
 	report Report
 
 	pos      cursor.Position
-	complete stream.Seq
-	set      *Set           // everybody who was ever subscribed, and when
+	complete stream.Seq     // when it began; each piece has its own
+	set      *Set           // everybody who was ever subscribed, and when; of the present piece
 	known    map[int64]bool // endpoints of the org
 
-	// The walk: the front of each side.
-	events     *front[BookedEvent]
-	exceptions *front[Exception]
-	before     place // of the event before
-	exception  Exception
-	rows       []int64 // reused
+	// The walk. In piece are the events and exceptions that were not taken yet.
+	pieces    *front[Piece]
+	piece     Piece
+	before    place // of the event before
+	exception Exception
+	rows      []int64 // reused
 
-	seen     idFilter              // IDs of the events so far
-	suspects map[stream.ID]suspect // to be cleared by one more pass
-	lacking  int                   // messages in suspects
-	expected map[Receipt]bool      // receipts for which there is a delivery
+	seen      idFilter              // IDs of the events so far
+	forgotten idFilter              // IDs of messages of which retention may have removed the event
+	suspects  map[stream.ID]suspect // to be looked up
+	lacking   int                   // messages in suspects
+	expected  map[Receipt]bool      // receipts for which there is a delivery
 }
 
-// suspect is an ID that one more pass over the books must clear.
+// suspect is an ID that has to be looked up in the books.
 type suspect struct {
 	twice   bool    // the books seem to have it twice
 	lacking []claim // messages that are lost unless the books have it at all
-	booked  int     // how often the pass met it
-	event   int64   // the last one
 }
 
 // claim is a message without a row of its own, and one endpoint that should
@@ -103,19 +109,11 @@ func (c *checker) run(ctx context.Context, log cursor.Log) (err error) {
 		return err
 	}
 	c.report.Org, c.report.Position = c.pos.Org, c.pos
-	history, err := c.books.History(ctx)
-	if err != nil {
+	c.pieces = newFront(c.books.Pieces(ctx))
+	defer c.pieces.stop()
+	if err := c.nextPiece(); err != nil {
 		return err
 	}
-	for _, s := range history {
-		c.known[s.Endpoint] = true
-	}
-	c.set = compile(0, history)
-
-	c.events = newFront(c.books.Events(ctx))
-	defer c.events.stop()
-	c.exceptions = newFront(c.books.Exceptions(ctx))
-	defer c.exceptions.stop()
 	if c.report.Compared, err = c.comparable(ctx, log); err != nil {
 		return err
 	}
@@ -128,13 +126,32 @@ func (c *checker) run(ctx context.Context, log cursor.Log) (err error) {
 	if err := c.eventsBefore(theEnd); err != nil {
 		return err
 	}
-	if _, _, err := c.exceptionAt(theEnd); err != nil {
-		return err
-	}
+	c.exceptionAt(theEnd)
 	if err := c.clear(ctx); err != nil {
 		return err
 	}
 	c.strays()
+	return nil
+}
+
+// nextPiece takes what is left of exceptions in a piece, and goes on with the next.
+func (c *checker) nextPiece() error {
+	c.exceptionAt(theEnd)
+	c.pieces.advance()
+	p, ok, err := c.pieces.peek()
+	if err == nil && !ok {
+		err = errors.New("the books ended before their last piece")
+	}
+	if err != nil {
+		return err
+	}
+	c.piece = p
+	if p.History != nil {
+		for _, s := range p.History {
+			c.known[s.Endpoint] = true
+		}
+		c.set = compile(0, p.History)
+	}
 	return nil
 }
 
@@ -168,62 +185,117 @@ func (c *checker) anchored(stored time.Time) bool {
 
 // messages walks the stream up to the position.
 func (c *checker) messages(ctx context.Context, log cursor.Log) error {
-	for from := stream.Seq(1); from <= c.pos.Seq; {
-		msgs, _, err := log.Read(ctx, c.pos.Stream, from, checkBatch)
-		if err != nil {
-			return err
+	for batch := range c.readAhead(ctx, log) {
+		if batch.err != nil {
+			return batch.err
 		}
-		for _, m := range msgs {
-			if m.Seq > c.pos.Seq {
-				return nil
-			}
-			if m.Seq == c.pos.Seq && !c.anchored(m.Time) {
-				return fmt.Errorf("%s was rolled back meanwhile: %w", c.pos.Stream, stream.ErrUnavailable)
-			}
-			if err := c.message(ctx, m); err != nil {
+		for i := range batch.messages {
+			if err := c.message(ctx, &batch.messages[i]); err != nil {
 				return err
 			}
-			from = m.Seq + 1
-		}
-		if len(msgs) == 0 {
-			return nil
 		}
 	}
 	return nil
 }
 
+// decoded is a message and what it is.
+type decoded struct {
+	seq      stream.Seq
+	event    stream.Event
+	rejected *stream.Rejected
+}
+
+// decodedBatch is what one read of the stream had, or why there was none.
+type decodedBatch struct {
+	messages []decoded
+	err      error
+}
+
+// readAhead reads and decodes the stream up to the position, beside the check of what was
+// read before.
+func (c *checker) readAhead(ctx context.Context, log cursor.Log) iter.Seq[decodedBatch] {
+	return func(yield func(decodedBatch) bool) {
+		ctx, stop := context.WithCancel(ctx)
+		batches := make(chan decodedBatch, batchesAhead)
+		go func() {
+			defer close(batches)
+			for from := stream.Seq(1); from != 0 && from <= c.pos.Seq; {
+				var b decodedBatch
+				b, from = c.readBatch(ctx, log, from)
+				select {
+				case batches <- b:
+				case <-ctx.Done():
+					return
+				}
+			}
+		}()
+		defer func() {
+			stop()
+			for range batches { // until it has ended
+			}
+		}()
+		for b := range batches {
+			if !yield(b) {
+				return
+			}
+		}
+	}
+}
+
+// readBatch returns the messages from a sequence on, and where to go on; 0 at the
+// end.
+func (c *checker) readBatch(ctx context.Context, log cursor.Log, from stream.Seq) (b decodedBatch, next stream.Seq) {
+	msgs, _, err := log.Read(ctx, c.pos.Stream, from, checkBatch)
+	if err != nil {
+		return decodedBatch{err: err}, 0
+	}
+	b.messages = make([]decoded, 0, len(msgs))
+	for _, m := range msgs {
+		if m.Seq > c.pos.Seq {
+			return b, 0
+		}
+		if m.Seq == c.pos.Seq && !c.anchored(m.Time) {
+			b.err = fmt.Errorf("%s was rolled back meanwhile: %w", c.pos.Stream, stream.ErrUnavailable)
+			return b, 0
+		}
+		ev, rejected := c.decode.safely(m)
+		b.messages = append(b.messages, decoded{m.Seq, ev, rejected})
+		next = m.Seq + 1
+	}
+	return b, next
+}
+
 // message finds the account of one message.
-func (c *checker) message(ctx context.Context, m stream.Message) error {
+func (c *checker) message(ctx context.Context, m *decoded) error {
 	c.report.Messages++
-	at := place{c.pos.Incarnation, m.Seq}
+	at := place{c.pos.Incarnation, m.seq}
 	if err := c.eventsBefore(at); err != nil {
 		return err
 	}
-	ev, rejected := c.decode.safely(m)
+	ev, rejected := &m.event, m.rejected
 	if rejected == nil {
-		c.rows = c.set.Match(&ev, at.incarnation, c.rows[:0])
+		c.rows = c.set.Match(ev, at.incarnation, c.rows[:0])
 	}
-	if booked, ok, err := c.events.peek(); err != nil {
-		return err
-	} else if ok && booked.at() == at {
-		if err := c.event(&booked); err != nil {
+	if len(c.piece.Events) > 0 && c.piece.Events[0].at() == at {
+		booked := &c.piece.Events[0]
+		if err := c.event(booked); err != nil {
 			return err
 		}
 		if rejected != nil {
 			c.report.Unproven++
 		} else {
-			c.compare(&booked, &ev)
+			c.compare(booked, ev)
 		}
-		c.events.advance()
+		c.piece.Events = c.piece.Events[1:]
 		return nil
 	}
-	why, covered, err := c.exceptionAt(at)
-	if err != nil {
-		return err
-	}
+	why, covered := c.exceptionAt(at)
 	switch {
-	case m.Seq <= c.complete:
+	case m.seq <= c.piece.Complete:
 		c.report.Unproven++
+		if rejected == nil {
+			c.forgotten.add(ev.ID)
+		}
 	case covered && why.Kind == ExceptionGap:
 		c.problem(ProblemContradicted, at, 0, 0, "recorded as a gap, but the stream has it")
 	case covered && why.Kind == ExceptionRejected && rejected == nil:
@@ -233,9 +305,11 @@ func (c *checker) message(ctx context.Context, m stream.Message) error {
 		c.problem(ProblemMissing, at, 0, 0, "no event (%s), and not recorded as rejected", rejected.Code)
 	case len(c.rows) == 0:
 		c.report.Unmatched++
+	case c.forgotten.has(ev.ID):
+		c.report.Duplicates++ // of an event that retention has removed
 	default: // a duplicate, or lost
 		s := c.suspects[ev.ID]
-		s.lacking = append(s.lacking, claim{m.Seq, c.rows[0]})
+		s.lacking = append(s.lacking, claim{m.seq, c.rows[0]})
 		c.suspects[ev.ID] = s
 		if c.lacking++; c.lacking >= maxSuspects {
 			return c.clear(ctx)
@@ -270,7 +344,7 @@ func (c *checker) compare(booked *BookedEvent, ev *stream.Event) {
 }
 
 func (c *checker) missing(at place, event, endpoint int64) {
-	if at.incarnation == c.pos.Incarnation && at.seq <= c.complete {
+	if at.incarnation == c.pos.Incarnation && at.seq <= c.piece.Complete {
 		return
 	}
 	c.problem(ProblemMissing, at, event, endpoint, "subscribed, and has no delivery")
@@ -280,34 +354,41 @@ func (c *checker) missing(at place, event, endpoint int64) {
 var theEnd = place{incarnation: int(^uint(0) >> 1)}
 
 // eventsBefore takes the booked events before a place, of which the stream has
-// no message any more.
+// no message any more, and the pieces that end before it.
 func (c *checker) eventsBefore(at place) error {
 	for {
-		e, ok, err := c.events.peek()
-		if err != nil || !ok || !e.at().less(at) {
+		for len(c.piece.Events) > 0 && c.piece.Events[0].at().less(at) {
+			if err := c.event(&c.piece.Events[0]); err != nil {
+				return err
+			}
+			c.report.Unproven++
+			c.piece.Events = c.piece.Events[1:]
+		}
+		if len(c.piece.Events) > 0 || c.piece.Last || !(place{c.piece.Incarnation, c.piece.Through}).less(at) {
+			return nil
+		}
+		if err := c.nextPiece(); err != nil {
 			return err
 		}
-		if err := c.event(&e); err != nil {
-			return err
-		}
-		c.report.Unproven++
-		c.events.advance()
 	}
 }
 
-// exceptionAt takes the exceptions before a place, and returns the one that
-// covers it.
-func (c *checker) exceptionAt(at place) (why Exception, covered bool, err error) {
+// exceptionAt takes the exceptions of the piece before a place, and returns the
+// one that covers it.
+func (c *checker) exceptionAt(at place) (why Exception, covered bool) {
 	for {
 		x := c.exception
 		if at.incarnation == x.Incarnation && x.From <= at.seq && at.seq <= x.To {
-			return x, true, nil
+			return x, true
 		}
-		next, ok, err := c.exceptions.peek()
-		if err != nil || !ok || at.less(place{next.Incarnation, next.From}) {
-			return Exception{}, false, err
+		if len(c.piece.Exceptions) == 0 {
+			return Exception{}, false
 		}
-		c.exceptions.advance()
+		next := c.piece.Exceptions[0]
+		if at.less(place{next.Incarnation, next.From}) {
+			return Exception{}, false
+		}
+		c.piece.Exceptions = c.piece.Exceptions[1:]
 		n := uint64(next.To-next.From) + 1
 		switch next.Kind {
 		case ExceptionRejected:
@@ -356,11 +437,7 @@ func (c *checker) event(e *BookedEvent) error {
 	if c.beyond(at) {
 		c.problem(ProblemAhead, at, e.Event, 0, "booked beyond the position")
 	}
-	why, covered, err := c.exceptionAt(at)
-	if err != nil {
-		return err
-	}
-	if covered {
+	if why, covered := c.exceptionAt(at); covered {
 		c.problem(ProblemContradicted, at, e.Event, 0, "has deliveries, and is recorded as %s", why.Kind)
 	}
 	if c.seen.add(e.ID) {
@@ -378,27 +455,24 @@ func (c *checker) event(e *BookedEvent) error {
 	return nil
 }
 
-// clear decides about the suspects by one more pass over the books.
+// clear decides about the suspects, by what the books have of their IDs.
 func (c *checker) clear(ctx context.Context) error {
 	if len(c.suspects) == 0 {
 		return nil
 	}
-	for e, err := range c.books.Events(ctx) {
-		if err != nil {
-			return err
-		}
-		if s, ok := c.suspects[e.ID]; ok {
-			s.booked++
-			s.event = e.Event
-			c.suspects[e.ID] = s
-		}
+	ids := slices.Collect(maps.Keys(c.suspects))
+	booked, err := c.books.Booked(ctx, ids)
+	if err != nil {
+		return err
 	}
 	var lost []claim
-	for id, s := range c.suspects {
-		if s.twice && s.booked > 1 {
-			c.problem(ProblemDoubled, place{}, s.event, 0, "%s is booked %d times", id, s.booked)
+	for i, id := range ids {
+		s, b := c.suspects[id], booked[i]
+		if s.twice && b.Times > 1 {
+			c.problem(ProblemDoubled, place{}, b.Event, 0, "%s is booked %d times", id, b.Times)
 		}
-		if s.booked > 0 {
+		// Retention may have removed meanwhile what was there a moment ago.
+		if b.Times > 0 || c.piece.Complete > c.complete && c.seen.has(id) {
 			c.report.Duplicates += uint64(len(s.lacking))
 		} else {
 			lost = append(lost, s.lacking...)

@@ -140,6 +140,20 @@ type idFilter struct {
 // hundred at ten million.
 const filterBits = 1 << 27
 
+// has reports whether id may have been added.
+func (f *idFilter) has(id stream.ID) bool {
+	if _, known := f.exact[id]; known || f.bits == nil {
+		return known
+	}
+	for i := range 4 {
+		bit := binary.LittleEndian.Uint32(id[4*i:]) % filterBits
+		if f.bits[bit/64]&(1<<(bit%64)) == 0 {
+			return false
+		}
+	}
+	return true
+}
+
 // add adds id and reports whether it may have been there before.
 func (f *idFilter) add(id stream.ID) bool {
 	if _, known := f.exact[id]; known {

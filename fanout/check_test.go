@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"slices"
 	"testing"
 	"time"
 
@@ -42,17 +43,25 @@ func (b *testBooks) Exceptions(context.Context) iter.Seq2[Exception, error] {
 	}
 }
 
-func (b *testBooks) Events(context.Context) iter.Seq2[BookedEvent, error] {
-	return func(yield func(BookedEvent, error) bool) {
-		for _, e := range b.events {
-			if !yield(e, nil) {
-				return
-			}
-		}
+func (b *testBooks) Pieces(context.Context) iter.Seq2[Piece, error] {
+	return func(yield func(Piece, error) bool) {
 		if b.broken != nil {
-			yield(BookedEvent{}, b.broken)
+			yield(Piece{}, b.broken)
+			return
+		}
+		yield(Whole(b.complete, b.history, b.exceptions, b.events), nil)
+	}
+}
+
+func (b *testBooks) Booked(_ context.Context, ids []stream.ID) ([]Booked, error) {
+	found := make([]Booked, len(ids))
+	for _, e := range b.events {
+		if i := slices.Index(ids, e.ID); i >= 0 {
+			found[i].Times++
+			found[i].Event = e.Event
 		}
 	}
+	return found, nil
 }
 
 // world is a stream and books that agree, until a test breaks them.
@@ -412,19 +421,44 @@ func newLongBooks(l longLog) *longBooks {
 	return b
 }
 
-func (b *longBooks) Events(context.Context) iter.Seq2[BookedEvent, error] {
-	return func(yield func(BookedEvent, error) bool) {
-		d := []BookedDelivery{{Endpoint: 1, Org: "acme", State: deliver.Delivered, Made: 1, Attempts: []BookedAttempt{{1, deliver.OK}}}}
+func (b *longBooks) event(seq stream.Seq) (BookedEvent, bool) {
+	if seq == b.skip || b.l.doubled && seq > b.l.n/2 && seq != b.also {
+		return BookedEvent{}, false
+	}
+	d := []BookedDelivery{{Endpoint: 1, Org: "acme", State: deliver.Delivered, Made: 1, Attempts: []BookedAttempt{{1, deliver.OK}}}}
+	return BookedEvent{Event: int64(seq), Org: "acme", ID: stream.KeyID("acme", b.l.key(seq)), Incarnation: 1, Seq: seq, Deliveries: d}, true
+}
+
+// Pieces are of 777 sequences.
+func (b *longBooks) Pieces(context.Context) iter.Seq2[Piece, error] {
+	return func(yield func(Piece, error) bool) {
+		p := Piece{Incarnation: 1, History: b.history}
 		for seq := stream.Seq(1); seq <= b.l.n; seq++ {
-			if seq == b.skip || b.l.doubled && seq > b.l.n/2 && seq != b.also {
-				continue
+			if e, ok := b.event(seq); ok {
+				p.Events = append(p.Events, e)
 			}
-			e := BookedEvent{Event: int64(seq), Org: "acme", ID: stream.KeyID("acme", b.l.key(seq)), Incarnation: 1, Seq: seq, Deliveries: d}
-			if !yield(e, nil) {
-				return
+			if p.Through = seq; seq%777 == 0 || seq == b.l.n {
+				if p.Last = seq == b.l.n; !yield(p, nil) {
+					return
+				}
+				p = Piece{Incarnation: 1}
 			}
 		}
 	}
+}
+
+func (b *longBooks) Booked(_ context.Context, ids []stream.ID) ([]Booked, error) {
+	all := map[stream.ID]Booked{}
+	for seq := stream.Seq(1); seq <= b.l.n; seq++ {
+		if e, ok := b.event(seq); ok {
+			all[e.ID] = Booked{all[e.ID].Times + 1, e.Event}
+		}
+	}
+	found := make([]Booked, len(ids))
+	for i, id := range ids {
+		found[i] = all[id]
+	}
+	return found, nil
 }
 
 func TestCheckOfMoreThanMemoryHolds(t *testing.T) {

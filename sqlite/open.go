@@ -79,6 +79,8 @@ type Options struct {
 	// For tests.
 	maxPages    int                           // of the database file: a full disk
 	look        time.Duration                 // for what belongs on one page of a list
+	piece       int                           // see auditStep
+	moment      time.Duration                 // see auditMoment
 	segment     int64                         // events in a segment
 	pendingScan int64                         // pending deliveries that are looked through for a page
 	runSize     int                           // events in a run of keys
@@ -108,6 +110,8 @@ func (o *Options) complete() error {
 	o.outbox = cmp.Or(o.outbox, MaxOutbox)
 	o.busy = cmp.Or(o.busy, defaultBusy)
 	o.look = cmp.Or(o.look, defaultLook)
+	o.piece = cmp.Or(o.piece, auditStep)
+	o.moment = cmp.Or(o.moment, auditMoment)
 	o.pendingScan = cmp.Or(o.pendingScan, pendingScan)
 	o.segment = cmp.Or(o.segment, segmentSize)
 	o.runSize = cmp.Or(o.runSize, defaultRunSize)

@@ -129,9 +129,10 @@ func exercise(t *testing.T) (s *Store, read, written []string) {
 	must(s.EnableEndpoint(ctx, "acme", list[0].ID))
 	audit, err := s.Audit(ctx, "acme")
 	must(nil, err)
-	for _, err := range audit.Events(ctx) {
+	for _, err := range audit.Pieces(ctx) {
 		must(nil, err)
 	}
+	must(audit.Booked(ctx, []stream.ID{w.id(3)}))
 	for _, err := range audit.Exceptions(ctx) {
 		must(nil, err)
 	}

@@ -58,7 +58,7 @@ func TestBooks(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			fanouttest.TestBooks(t, func(t *testing.T) (fanouttest.Store, func() fanouttest.Store) {
 				o := Options{
-					Dir: t.TempDir(), Log: slog.New(slog.DiscardHandler), runSize: runSize,
+					Dir: t.TempDir(), Log: slog.New(slog.DiscardHandler), runSize: runSize, piece: 2, moment: 1,
 					Synchronous: "NORMAL", Gated: func(plan string) bool { return plan == "gated" },
 				}
 				s := open(t, o)

@@ -81,7 +81,24 @@ func (a *audited) Exceptions(context.Context) iter.Seq2[fanout.Exception, error]
 	return each(a.exceptions)
 }
 
-func (a *audited) Events(context.Context) iter.Seq2[fanout.BookedEvent, error] { return each(a.events) }
+func (a *audited) Pieces(context.Context) iter.Seq2[fanout.Piece, error] {
+	return each([]fanout.Piece{fanout.Whole(a.complete, a.history, a.exceptions, a.events)})
+}
+
+func (a *audited) Booked(_ context.Context, ids []stream.ID) ([]fanout.Booked, error) {
+	found := make([]fanout.Booked, len(ids))
+	at := make(map[stream.ID]int, len(ids))
+	for i, id := range ids {
+		at[id] = i
+	}
+	for _, e := range a.events {
+		if i, ok := at[e.ID]; ok {
+			found[i].Times++
+			found[i].Event = e.Event
+		}
+	}
+	return found, nil
+}
 
 func each[T any](list []T) iter.Seq2[T, error] {
 	return func(yield func(T, error) bool) {

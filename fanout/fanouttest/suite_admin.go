@@ -132,15 +132,17 @@ var adminTests = map[string]func(*suite){
 		s.book(attempted(t, deliver.Outcome{Class: deliver.Timeout, Error: "no answer within 10s"}, time.Hour))
 		s.must(s.Audit(s.ctx, "acme", func(a fanout.Audited) error {
 			var events []fanout.BookedEvent
-			for e, err := range a.Events(s.ctx) {
+			for p, err := range a.Pieces(s.ctx) {
 				if err != nil {
 					return err
 				}
-				e.Deliveries = slices.Clone(e.Deliveries)
-				for i := range e.Deliveries {
-					e.Deliveries[i].Attempts = slices.Clone(e.Deliveries[i].Attempts)
+				for _, e := range p.Events {
+					e.Deliveries = slices.Clone(e.Deliveries)
+					for i := range e.Deliveries {
+						e.Deliveries[i].Attempts = slices.Clone(e.Deliveries[i].Attempts)
+					}
+					events = append(events, e)
 				}
-				events = append(events, e)
 			}
 			if len(events) != 2 {
 				s.Fatalf("%d events, want 2", len(events))

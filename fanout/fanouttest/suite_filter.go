@@ -26,12 +26,14 @@ func (s *suite) whats() map[int64][]stream.Seq {
 	s.Helper()
 	got := map[int64][]stream.Seq{}
 	s.must(s.Audit(s.ctx, "acme", func(a fanout.Audited) error {
-		for e, err := range a.Events(s.ctx) {
+		for p, err := range a.Pieces(s.ctx) {
 			if err != nil {
 				return err
 			}
-			for _, d := range e.Deliveries {
-				got[d.Endpoint] = append(got[d.Endpoint], e.Seq)
+			for _, e := range p.Events {
+				for _, d := range e.Deliveries {
+					got[d.Endpoint] = append(got[d.Endpoint], e.Seq)
+				}
 			}
 		}
 		return nil
