@@ -100,6 +100,14 @@ func (s *Store) catchupOf(row int64) (fanout.Catchup, bool) {
 	}, true
 }
 
+// CatchingUp reports whether the endpoint of that row is behind.
+func (s *Store) CatchingUp(row int64) bool {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	_, behind := s.catchups[row]
+	return behind
+}
+
 // CatchupStats counts the endpoints that are behind.
 type CatchupStats struct {
 	All    int

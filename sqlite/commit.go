@@ -151,6 +151,12 @@ func (t *txn) commit(o *orgState, p fanout.Plan, known []earlier) ([]fanout.Writ
 		return nil, err
 	}
 	written, err := t.enter(o, p, known, removed, func(last, fresh, duplicates int64) error {
+		t.after = append(t.after, func() {
+			c := &t.w.stats
+			c.matched.Add(fresh)
+			c.unmatched.Add(int64(p.Unmatched))
+			c.duplicates.Add(duplicates)
+		})
 		if p.Change != cursor.Same {
 			return t.moveAnew(o, p, last, fresh, duplicates)
 		}

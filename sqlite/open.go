@@ -127,9 +127,10 @@ func (o *Options) complete() error {
 
 // Store is the books. It is safe for concurrent use.
 type Store struct {
-	o    Options
-	path string
-	log  *slog.Logger
+	o      Options
+	path   string
+	log    *slog.Logger
+	schema int // the number of the last migration
 
 	readDB   *sql.DB // a pool; read-only
 	w        *writer
@@ -235,6 +236,7 @@ func (s *Store) open(ctx context.Context) error {
 	if err := migrate(ctx, pinned, ms, s.o.Failpoint); err != nil {
 		return errors.Join(err, pinned.Close())
 	}
+	s.schema = len(ms)
 	if err := s.w.pin(pinned); err != nil {
 		return err
 	}

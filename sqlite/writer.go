@@ -80,6 +80,7 @@ func newWriter(s *Store, db *sql.DB) *writer {
 		closing: make(chan struct{}),
 		done:    make(chan struct{}),
 		space:   make(chan struct{}),
+		stats:   newCounters(),
 	}
 }
 
@@ -397,6 +398,9 @@ func (w *writer) transact(ops []*op, records []deliver.Record) error {
 	t := &txn{s: w.s, w: w, c: w.c}
 	for try := 1; ; try++ {
 		err := t.attempt(ops, records)
+		if faultOf(err) == faultBusy {
+			w.stats.busy.Add(1)
+		}
 		switch {
 		case err == nil:
 			return nil
