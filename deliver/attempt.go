@@ -131,6 +131,7 @@ func (l *Lanes) record(n *lane, t Ticket, r Record, ep *Endpoint) {
 func (l *Lanes) send(t *Ticket, target *Target, number int) (o Outcome) {
 	defer func() {
 		if p := recover(); p != nil {
+			l.caught.Add(1)
 			l.o.Log.Error("panic while sending", "delivery", t.Key, "panic", p, "stack", string(debug.Stack()))
 			o = Outcome{Class: Ours, Error: fmt.Sprintf("%s: %v", panicked, p)}
 		}

@@ -26,6 +26,7 @@ type Ticket struct {
 	Spent    int      // how many of them count against the present budget
 	Trigger  Trigger  // of the next attempt
 	Payload  *Payload // nil: to be fetched from Source before sending
+	Kept     int64    // ms; of one whose turn has come: its endpoint kept deliveries waiting until then, by itself; 0: it did not
 }
 
 // Place is where the ticket stands among the pending.

@@ -44,6 +44,7 @@ type lane struct {
 	pace       pace        // of the rate limit
 	timer      *time.Timer // looks again, at alarm
 	alarm      time.Time   // zero: not set
+	own        time.Time   // see keeps
 
 	order *order // nil: not ordered
 	leave bool   // the books may have lines of another rule
@@ -84,6 +85,9 @@ func (n *lane) set(ep Endpoint, t *Target) {
 		}
 		n.window = 1
 		n.adopt(ep.Health, now)
+		if before != nil {
+			n.keeps(now)
+		}
 		if n.health.Releasing {
 			n.freeHeld()
 		}
@@ -216,16 +220,23 @@ func (n *lane) sends() bool {
 }
 
 // kick starts workers while there is work, room in the window and a slot.
-func (n *lane) kick() {
+func (n *lane) kick() { n.kickAfter(0) }
+
+// kickAfter is kick when so many workers have begun that have taken nothing yet.
+func (n *lane) kickAfter(begun int) {
 	for n.wants() {
 		proven := n.proven
 		if n.queued || !n.l.slots.take(n, proven) {
 			return // a slot that comes free starts the worker
 		}
 		n.startWorker(proven)
+		begun++
 		if n.ep.RateLimit > 0 {
 			return // this one kicks again when it has begun
 		}
+	}
+	if n.target != nil && n.full(begun) {
+		n.keeps(n.l.now())
 	}
 }
 
@@ -263,6 +274,7 @@ func (n *lane) take() (j job, ok bool) {
 		if n.workers < n.window {
 			n.kick() // it may have grown
 		}
+		t.Kept = millis(n.own)
 		return job{t, n.target, n.health.Open()}, true
 	}
 	n.workers--

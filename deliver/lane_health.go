@@ -52,6 +52,7 @@ func (n *lane) learn(o *Outcome, k Kind, now time.Time) *Health {
 	n.until = next.Wait()
 	switch turn := Turned(before, next); {
 	case turn == Recovered:
+		n.keeps(now)
 		n.window = 1
 		n.recovering = true
 		if next.Releasing {
@@ -82,6 +83,7 @@ func (n *lane) released() *Health {
 	if n.target == nil || !n.health.Releasing {
 		return nil
 	}
+	n.keeps(n.l.now())
 	n.health.Releasing = false
 	n.health.Step++
 	n.well = n.health.Well()
@@ -124,6 +126,7 @@ func (n *lane) opens() bool {
 		n.until = time.Time{}
 		return true
 	}
+	n.keeps(at)
 	n.wakeAt(at, now)
 	return false
 }

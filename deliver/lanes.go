@@ -69,6 +69,7 @@ type Lanes struct {
 	payload atomic.Int64 // bytes held by queued tickets
 	flying  atomic.Int64 // requests in flight
 	counts  [Ours + 1]atomic.Int64
+	caught  atomic.Int64 // panics
 
 	wake     chan struct{} // to the pager; holds one
 	nextDue  atomic.Int64  // when the earliest known retry is due; 0: unknown or none
@@ -403,11 +404,12 @@ type LanesStats struct {
 	Payload  int64 // bytes
 	Behind   int   // lanes with deliveries that are in the books only
 	Attempts [Ours + 1]int64
+	Panics   int64 // while sending, each an attempt of class Ours
 }
 
 // Stats counts.
 func (l *Lanes) Stats() LanesStats {
-	s := LanesStats{Are: map[Condition]int{}, InFlight: l.flying.Load(), Queued: l.tickets.Load(), Payload: l.payload.Load()}
+	s := LanesStats{Are: map[Condition]int{}, InFlight: l.flying.Load(), Queued: l.tickets.Load(), Payload: l.payload.Load(), Panics: l.caught.Load()}
 	for c := range l.counts {
 		s.Attempts[c] = l.counts[c].Load()
 	}
