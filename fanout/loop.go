@@ -10,6 +10,7 @@ import (
 	"runtime/debug"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/grapnel-hooks/grapnel/cursor"
@@ -88,6 +89,8 @@ type Loop struct {
 	orgs  map[string]*orgState
 	queue []string      // orgs to read, each at most once
 	ready chan struct{} // holds one: the queue is not empty
+
+	panics atomic.Int64
 }
 
 // orgState is what the loop remembers of one organization; all of it can be
@@ -394,6 +397,7 @@ func (l *Loop) done(ctx context.Context, org string, s *orgState, hint stream.Se
 func (l *Loop) step(ctx context.Context, org string, s *orgState, verify bool) (more bool, err error) {
 	defer func() {
 		if p := recover(); p != nil {
+			l.panics.Add(1)
 			l.o.Logger.Error("panic in fan-out", "org", org, "panic", p, "stack", string(debug.Stack()))
 			s.loaded = false
 			err = fmt.Errorf("fan out %s: internal error: %v", org, p)

@@ -16,6 +16,9 @@ type Status struct {
 	CheckedAt time.Time     // the last time the stream's identity was found right
 }
 
+// Panics is how often reading or planning has panicked, since the start.
+func (l *Loop) Panics() int64 { return l.panics.Load() }
+
 // report logs what an operator wants to know of a batch.
 func (l *Loop) report(org string, b cursor.Batch) {
 	switch b.Change {

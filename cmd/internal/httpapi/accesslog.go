@@ -10,9 +10,18 @@ import (
 // visit is what is known of a request when it ends.
 type visit struct {
 	http.ResponseWriter
-	status int
-	caller Caller // zero until the door has let it in
-	org    string
+	status   int
+	caller   Caller // zero until the door has let it in
+	org      string
+	panicked bool
+}
+
+// Ended is what metrics want to know of a request that has ended.
+type Ended struct {
+	Route    string // the pattern that it met, "GET /api/v1/orgs/{org}", or "none"
+	Status   int    // 0: it was cut off before an answer
+	Took     time.Duration
+	Panicked bool // its handler did
 }
 
 type visitKey struct{}
@@ -33,6 +42,9 @@ func (a *api) watched(w http.ResponseWriter, r *http.Request) (_ http.ResponseWr
 	began := time.Now()
 	r = r.WithContext(context.WithValue(r.Context(), visitKey{}, v))
 	return v, r, func() {
+		if a.observe != nil {
+			a.observe(Ended{Route: routeOf(r), Status: v.status, Took: time.Since(began), Panicked: v.panicked})
+		}
 		level := slog.LevelDebug
 		if r.Method != http.MethodGet && r.Method != http.MethodHead || v.status >= http.StatusInternalServerError {
 			level = slog.LevelInfo

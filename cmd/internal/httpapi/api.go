@@ -19,6 +19,7 @@ type Options struct {
 	Metrics http.Handler // /metrics
 	Log     *slog.Logger
 	Version string
+	Observe func(Ended) // told of each request; nil: nobody is
 
 	// Of the network only; who can open the socket may ask as often as they like.
 	Apart   bool // health and metrics are not served by Public, but by Probes, on an address of their own
@@ -37,7 +38,7 @@ func Public(o Options) http.Handler { return newHandler(o, false) }
 // Probes serves health and metrics and nothing else, to whoever can reach it.
 func Probes(o Options) http.Handler {
 	mux := http.NewServeMux()
-	a := &api{svc: o.Service, log: o.Log, mux: mux}
+	a := &api{svc: o.Service, log: o.Log, mux: mux, observe: o.Observe}
 	health(mux, o, false)
 	mux.HandleFunc("/", func(w http.ResponseWriter, _ *http.Request) {
 		writeProblem(w, newProblem(http.StatusNotFound, "here are /healthz, /readyz and /metrics only"))
@@ -47,7 +48,7 @@ func Probes(o Options) http.Handler {
 
 func newHandler(o Options, socket bool) http.Handler {
 	mux := http.NewServeMux()
-	a := &api{svc: o.Service, log: o.Log, socket: socket, mux: mux, huma: humago.New(mux, humaConfig(o.Version)),
+	a := &api{svc: o.Service, log: o.Log, socket: socket, mux: mux, huma: humago.New(mux, humaConfig(o.Version)), observe: o.Observe,
 		searches: newFlights(load{maxSearches, maxSearchBytes}, partOfSearches),
 		writes:   newFlights(load{maxWrites, maxWriteBytes}, partOfWrites),
 		rates:    newRates(o.Rates), proxies: o.Proxies}
@@ -85,7 +86,8 @@ type api struct {
 	searches *flights // requests that go through a stream or the books
 	writes   *flights // others that have a body
 
-	socket  bool // requests come from the operator on this machine, without a token
+	observe func(Ended) // nil: nobody is told
+	socket  bool        // requests come from the operator on this machine, without a token
 	rates   rates
 	proxies []netip.Prefix
 }

@@ -99,6 +99,7 @@ func (a *api) guarded(next http.Handler) http.Handler {
 				if v == http.ErrAbortHandler {
 					panic(v)
 				}
+				visitOf(r.Context()).panicked = true
 				a.log.Error("request panicked", "route", routeOf(r), "request", id, "panic", v, "stack", string(debug.Stack()))
 				writeProblem(w, newProblem(http.StatusInternalServerError, "an error of grapnel's own; its log says which"))
 			}
