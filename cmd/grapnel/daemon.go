@@ -96,6 +96,7 @@ type daemon struct {
 	foreseeing sync.Mutex // held while a move of a cursor is counted, which is much work
 
 	registry *prometheus.Registry
+	perOrg   *prometheus.Registry // names organizations
 	metrics  *metrics
 	started  time.Time
 	disabled sync.Map // row of an endpoint → why it was disabled when it was last looked at
@@ -204,6 +205,8 @@ func openDaemon(ctx context.Context, o daemonOptions) (_ *daemon, err error) {
 		Books: d.store, Log: d.streams, Lanes: d.lanes, Names: d.names, MaxData: o.MaxData,
 		Catalogue: d.strictTypes, Sweep: o.Sweep, Failpoint: o.Failpoint, Logger: o.Log,
 	})
+	d.perOrg = prometheus.NewRegistry()
+	d.perOrg.MustRegister(newOrgMetrics(d.metrics.survey))
 	d.registry.MustRegister(d.metrics, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return d, nil
 }
@@ -281,6 +284,8 @@ func (d *daemon) Run(ctx context.Context) error {
 	start("catch-up", d.whenResumed(d.catchUp))
 	start("tokens", d.noteTokens)
 	start("pauses", d.endPauses)
+	start("survey", d.metrics.survey.Run)
+	start("census", d.metrics.survey.census)
 	start("operational events", d.whenResumed(newRelay(d).Run))
 	if d.server != nil {
 		start("broker", d.watchServer)

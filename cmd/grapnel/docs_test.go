@@ -147,30 +147,6 @@ func TestDocsSettings(t *testing.T) {
 	})
 }
 
-func TestDocsMetrics(t *testing.T) {
-	made := map[string]bool{}
-	for _, m := range regexp.MustCompile(`(?:"grapnel_|desc\(")([a-z_]*[a-z])"`).FindAllStringSubmatch(read(t, "metrics.go"), -1) {
-		made["grapnel_"+m[1]] = true
-	}
-	docs := documents(t)
-	named := map[string]bool{}
-	for page, text := range docs {
-		for _, name := range regexp.MustCompile(`\bgrapnel_[a-z_]*[a-z]\b`).FindAllString(text, -1) {
-			if named[name] = true; !made[name] {
-				t.Errorf("%s: there is no metric %s", page, name)
-			}
-		}
-	}
-	for name := range made {
-		if !named[name] {
-			t.Errorf("no page explains %s", name)
-		}
-	}
-	if len(made) < 15 {
-		t.Errorf("found only %d metrics in metrics.go", len(made))
-	}
-}
-
 var (
 	link    = regexp.MustCompile(`\]\(([^)\s]+)\)`)
 	heading = regexp.MustCompile(`(?m)^#+ (.*)$`)

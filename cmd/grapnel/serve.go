@@ -9,6 +9,7 @@ import (
 	stdlog "log"
 	"log/slog"
 	"net"
+	"net/http"
 	"os"
 	"path/filepath"
 	"sync"
@@ -19,6 +20,7 @@ import (
 	"github.com/grapnel-hooks/grapnel/cmd/internal/httpapi"
 	"github.com/grapnel-hooks/grapnel/cmd/internal/logging"
 	"github.com/grapnel-hooks/grapnel/stream"
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 	"github.com/spf13/cobra"
 )
@@ -116,8 +118,8 @@ func serve(ctx context.Context, cfg config.Serve, log *slog.Logger, ready func(n
 
 	doors := httpapi.Options{
 		Service: d, Log: log, Version: buildVersion(),
-		Metrics: promhttp.HandlerFor(d.registry, promhttp.HandlerOpts{MaxRequestsInFlight: 4}),
-		Rates:   httpapi.UsualRates(cfg.RateLimit), Proxies: cfg.TrustedProxies, Apart: admin != nil,
+		Metrics: scraped(d.registry, d.perOrg), Observe: d.metrics.perRequest.observe,
+		Rates: httpapi.UsualRates(cfg.RateLimit), Proxies: cfg.TrustedProxies, Apart: admin != nil,
 	}
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
@@ -143,7 +145,11 @@ func serve(ctx context.Context, cfg config.Serve, log *slog.Logger, ready func(n
 		return d.Run(walking)
 	})
 	if public != nil {
-		start(func() error { return httpapi.Serve(healthy, public, httpapi.Public(doors), log) })
+		open := doors
+		if !isLoopback(public.Addr()) {
+			open.Metrics = scraped(d.registry) // to strangers no organization is named
+		}
+		start(func() error { return httpapi.Serve(healthy, public, httpapi.Public(open), log) })
 	}
 
 	if admin != nil {
@@ -169,6 +175,17 @@ func serve(ctx context.Context, cfg config.Serve, log *slog.Logger, ready func(n
 	}
 	log.Info("stopped", "ran", time.Since(began))
 	return nil
+}
+
+// scraped serves what the registries have, to a few scrapers at once.
+func scraped(all ...prometheus.Gatherer) http.Handler {
+	return promhttp.HandlerFor(prometheus.Gatherers(all), promhttp.HandlerOpts{MaxRequestsInFlight: 4})
+}
+
+// isLoopback reports whether only this machine can reach the address.
+func isLoopback(a net.Addr) bool {
+	tcp, ok := a.(*net.TCPAddr)
+	return ok && tcp.IP.IsLoopback()
 }
 
 // announce says in one line where the daemon can be reached.
