@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"github.com/grapnel-hooks/grapnel/cmd/internal/httpapi"
+	"github.com/grapnel-hooks/grapnel/cmd/internal/telemetry"
 	"github.com/grapnel-hooks/grapnel/deliver"
 	"github.com/grapnel-hooks/grapnel/fanout"
 	"github.com/grapnel-hooks/grapnel/fanout/catalogue"
@@ -69,6 +70,7 @@ type daemonOptions struct {
 	Held        bool // fan-out does not begin by itself; see daemon.release
 	Synchronous string
 	Failpoint   func(name string)
+	Tracing     telemetry.Options // its Endpoint nil: nothing is traced
 	Log         *slog.Logger
 }
 
@@ -84,7 +86,8 @@ type daemon struct {
 	formats  *deliver.Formats
 	guard    *deliver.Guard
 	sender   *deliver.Sender
-	source   *fanout.Source // of payloads
+	tracing  *telemetry.Tracing // nil: nothing is traced
+	source   *fanout.Source     // of payloads
 	tests    *tests
 	replayer *replayer
 	lanes    *deliver.Lanes
@@ -178,9 +181,13 @@ func openDaemon(ctx context.Context, o daemonOptions) (_ *daemon, err error) {
 		o.Log.Warn("receivers are reached by an egress proxy, which resolves their names: it must refuse private addresses, since grapnel sees only what is named by address and port",
 			"proxy", o.Proxy.Host)
 	}
+	if err := d.makeTracing(ctx); err != nil {
+		return nil, err
+	}
 	d.sender = deliver.NewSender(deliver.SenderOptions{
 		Proxy: o.Proxy,
 		Guard: d.guard, AllowHTTP: o.AllowHTTP, UserAgent: "grapnel/" + o.Version,
+		Tracer: d.attemptTracer(),
 	})
 	d.metrics = newMetrics(d)
 	d.source = &fanout.Source{Books: d.store, Log: d.broker, Names: d.names, MaxData: o.MaxData}
@@ -204,6 +211,7 @@ func openDaemon(ctx context.Context, o daemonOptions) (_ *daemon, err error) {
 	d.loop = fanout.NewLoop(fanout.Options{
 		Books: d.store, Log: d.streams, Lanes: d.lanes, Names: d.names, MaxData: o.MaxData,
 		Catalogue: d.strictTypes, Sweep: o.Sweep, Failpoint: o.Failpoint, Logger: o.Log,
+		Tracer: d.eventTracer(),
 	})
 	d.perOrg = prometheus.NewRegistry()
 	d.perOrg.MustRegister(newOrgMetrics(d.metrics.survey))
@@ -251,6 +259,7 @@ func (d *daemon) close() {
 // All goroutines of the walk begin here.
 func (d *daemon) Run(ctx context.Context) error {
 	defer d.close()
+	defer d.trace(ctx)()
 	endpoints, err := d.store.AllEndpoints(ctx)
 	if err != nil {
 		return fmt.Errorf("start: %w", err)
@@ -360,6 +369,9 @@ func attemptAttrs(ep *deliver.Endpoint, t *deliver.Ticket, a *deliver.Attempt, n
 	attrs = append(attrs, slog.Duration("duration", a.Duration.Round(time.Microsecond)))
 	if a.Error != "" {
 		attrs = append(attrs, slog.String("error", a.Error))
+	}
+	if id := traceID(a.TraceParent); id != "" {
+		attrs = append(attrs, slog.String("trace_id", id))
 	}
 	switch next.State {
 	case deliver.Pending:

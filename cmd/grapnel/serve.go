@@ -19,6 +19,7 @@ import (
 	"github.com/grapnel-hooks/grapnel/cmd/internal/config"
 	"github.com/grapnel-hooks/grapnel/cmd/internal/httpapi"
 	"github.com/grapnel-hooks/grapnel/cmd/internal/logging"
+	"github.com/grapnel-hooks/grapnel/cmd/internal/telemetry"
 	"github.com/grapnel-hooks/grapnel/stream"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
@@ -243,5 +244,6 @@ func daemonFrom(cfg config.Serve, log *slog.Logger) daemonOptions {
 		AllowHTTP: cfg.AllowHTTP, Allow: cfg.AllowNetworks, Plans: cfg.Plans, Strict: cfg.Strict, EventTypes: cfg.EventTypes,
 		MaxPerOrg: cfg.MaxPerOrg, Formats: cfg.Formats, Ports: cfg.AllowPorts, Proxy: cfg.EgressProxy, NAT64: cfg.NAT64, KeyFile: cfg.SecretsKeyFile, Keys: cfg.SecretsKeys,
 		ParkAfter: cfg.ParkAfter, KeepFinished: cfg.KeepFinished, KeepDead: cfg.KeepDead, Log: log,
+		Tracing: telemetry.Options{Endpoint: cfg.OTLPEndpoint, Headers: cfg.OTLPHeaders, Sample: cfg.TraceSample},
 	}
 }

@@ -67,6 +67,9 @@ type Serve struct {
 	ParkAfter                          int64          // pending deliveries of one endpoint; 0: any number
 	LogFormat                          string         // auto, text or json
 	LogLevel                           slog.Level
+	OTLPEndpoint                       *url.URL            // of the collector of traces; nil: nothing is traced
+	OTLPHeaders                        []deliver.Header    // of each request to it; secret
+	TraceSample                        float64             // of the events without a sampled publisher, 0 to 1
 	Plans                              map[string][]string // plan → features; nil: every org has every feature
 	KeepFinished                       time.Duration       // delivered and cancelled deliveries; 0: the daemon's default
 	KeepDead                           time.Duration       // dead ones; 0: the daemon's default
@@ -259,6 +262,9 @@ func (c *Serve) contradictions() (errs []error) {
 	}
 	if c.EgressProxy != nil && c.EgressProxy.User != nil && strings.HasPrefix(said("egress-proxy"), "--") {
 		refuse("egress-proxy", "holds a user and password, which everybody sees who lists processes: give it by GRAPNEL_EGRESS_PROXY or in the file")
+	}
+	if flag, err := c.tracing(said); err != nil {
+		refuse(flag, "%w", err)
 	}
 	switch {
 	case c.NATSTLSCert != "" && c.NATSTLSKey == "":

@@ -14,6 +14,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
+	"github.com/grapnel-hooks/grapnel/deliver"
 	"github.com/grapnel-hooks/grapnel/fanout/catalogue"
 	"github.com/spf13/pflag"
 )
@@ -41,7 +42,7 @@ func load(t *testing.T, args []string, env map[string]string, text string) (Serv
 }
 
 func defaults(change func(*Serve)) Serve {
-	c := Serve{Data: "./grapnel-data", Listen: "127.0.0.1:8480", NATSListen: "127.0.0.1:4222", SubjectPrefix: "events", MaxEventSize: 256 << 10, RateLimit: 50, ParkAfter: 100_000, LogFormat: "auto"}
+	c := Serve{Data: "./grapnel-data", Listen: "127.0.0.1:8480", NATSListen: "127.0.0.1:4222", SubjectPrefix: "events", MaxEventSize: 256 << 10, RateLimit: 50, ParkAfter: 100_000, LogFormat: "auto", TraceSample: 0.1}
 	if change != nil {
 		change(&c)
 	}
@@ -109,7 +110,7 @@ retention:
 		{name: "whole file", file: everything, want: Serve{
 			Data: "/var/lib/grapnel", Listen: "off", Admin: "127.0.0.1:8481", NATSListen: "127.0.0.1:0", NATSSync: 2 * time.Second, SubjectPrefix: "events", MaxEventSize: 256 << 10, AllowHTTP: true,
 			RateLimit: 200, ParkAfter: 5000, TrustedProxies: nets("192.0.2.0/24"),
-			AllowNetworks: nets("10.0.0.0/8", "fd00::/8"), AllowPorts: []uint16{9443, 10443}, SecretsKeyFile: "/etc/grapnel/secrets.key", LogFormat: "json", LogLevel: slog.LevelDebug, File: "grapnel.yaml",
+			AllowNetworks: nets("10.0.0.0/8", "fd00::/8"), AllowPorts: []uint16{9443, 10443}, SecretsKeyFile: "/etc/grapnel/secrets.key", LogFormat: "json", LogLevel: slog.LevelDebug, TraceSample: 0.1, File: "grapnel.yaml",
 			Plans:        map[string][]string{"trial": {}, "enterprise": {"outgoing_webhooks"}},
 			KeepFinished: 12 * time.Hour, KeepDead: 90 * 24 * time.Hour,
 			Strict: true, EventTypes: []catalogue.Type{{Name: "invoice.paid", Version: "2", Schema: json.RawMessage(`{"type":"object"}`)}},
@@ -141,6 +142,12 @@ retention:
 			want: defaults(func(c *Serve) {
 				c.EgressProxy = &url.URL{Scheme: "http", User: url.UserPassword("user", "of-the-proxy"), Host: "proxy.example:3128"}
 				c.NAT64 = nets("64:ff9b::/96")
+			})},
+		{name: "a collector of traces, its headers in the environment", args: []string{"--otlp-endpoint", "https://otlp.example/tenant", "--trace-sample", "1"},
+			env: map[string]string{"GRAPNEL_OTLP_HEADERS": "x-scope=acme, Authorization=Basic%20YTpi"},
+			want: defaults(func(c *Serve) {
+				c.OTLPEndpoint, c.TraceSample = &url.URL{Scheme: "https", Host: "otlp.example", Path: "/tenant"}, 1
+				c.OTLPHeaders = []deliver.Header{{Name: "Authorization", Value: deliver.NewHeaderValue("Basic YTpi")}, {Name: "X-Scope", Value: deliver.NewHeaderValue("acme")}}
 			})},
 		{name: "nothing but comments", file: "# nothing yet\n", want: defaults(func(c *Serve) { c.File = "grapnel.yaml" })},
 		{name: "one key", file: "allow_network: 10.0.0.0/8\n",
@@ -195,6 +202,12 @@ func TestLoadRefuses(t *testing.T) {
 			want: "--egress-proxy: holds a user and password"},
 		{name: "an egress proxy with a path", file: "egress_proxy: http://proxy.example/x\n", want: "grapnel.yaml:1: egress_proxy: has more than a host and a port"},
 		{name: "an egress proxy by SOCKS", args: []string{"--egress-proxy", "socks5://proxy.example"}, want: "--egress-proxy: want http://… or https://…"},
+		{name: "headers of a collector on the command line", args: []string{"--otlp-endpoint", "http://c:1", "--otlp-headers", "a=b"}, want: "--otlp-headers: everybody sees it who lists processes"},
+		{name: "headers for nobody", env: map[string]string{"GRAPNEL_OTLP_HEADERS": "a=b"}, want: "GRAPNEL_OTLP_HEADERS: is for a collector: say which with --otlp-endpoint"},
+		{name: "samples for nobody", file: "trace_sample: 0.5\n", want: "trace_sample: is for a collector"},
+		{name: "no header", env: map[string]string{"GRAPNEL_OTLP_HEADERS": "a=b,canary"}, want: "GRAPNEL_OTLP_HEADERS: header 2: want name=value"},
+		{name: "no collector", args: []string{"--otlp-endpoint", "127.0.0.1:4318"}, want: "--otlp-endpoint: want http://host:port"},
+		{name: "no part", args: []string{"--trace-sample", "10%"}, want: `--trace-sample: "10%": want a number from 0 to 1`},
 		{name: "no prefix of NAT64", args: []string{"--nat64-prefix", "64:ff9b::/95"}, want: "--nat64-prefix: \"64:ff9b::/95\": want an IPv6 prefix of 32,"},
 		{name: "sync too long", args: []string{"--nats-sync", "1h"}, want: "--nats-sync: \"1h\": want always, or 1ms to 10m"},
 		{name: "embedded and external", args: []string{"--nats-url", "nats://h:1"}, env: map[string]string{"GRAPNEL_NATS_LISTEN": "127.0.0.1:4222"},

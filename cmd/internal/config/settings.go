@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/grapnel-hooks/grapnel/cmd/internal/telemetry"
 	"github.com/grapnel-hooks/grapnel/deliver"
 	"github.com/grapnel-hooks/grapnel/stream"
 )
@@ -123,6 +124,15 @@ var settings = []setting{
 			}
 			return c.LogLevel.UnmarshalText([]byte(v[0]))
 		}},
+	{flag: "otlp-endpoint", usage: "`URL` of the OpenTelemetry collector that gets traces (OTLP over HTTP), such as http://127.0.0.1:4318", want: "http or https URL", absent: "nothing is traced",
+		set: func(c *Serve, v []string) (err error) {
+			c.OTLPEndpoint, err = telemetry.CheckEndpoint(v[0])
+			return err
+		}},
+	{flag: "otlp-headers", usage: "`name=value` of the headers that the collector wants; secret, in the environment or the file only", want: "name=value", many: true, hide: hideAll,
+		set: collectorHeaders},
+	{flag: "trace-sample", usage: "what `part` of the events is traced whose publisher does not trace them", want: "0 to 1", initial: "0.1",
+		set: ratio(func(c *Serve) *float64 { return &c.TraceSample })},
 }
 
 // text is a setting that is kept as it is.
