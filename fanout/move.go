@@ -87,7 +87,33 @@ type Found struct {
 // It reads the stream between the two, and writes nothing. pos is the org's
 // position.
 func Foresee(ctx context.Context, log cursor.Log, dec stream.Decoding, org Org, books MoveBooks, pos cursor.Position, to stream.Seq) (Forecast, error) {
-	f := forecaster{books: books, org: org, gated: org.Gated, dec: dec, pos: pos, made: make(map[stream.ID]bool)}
+	return ForeseeRows(ctx, log, dec, org, books, pos, to, func(ForecastRow) {})
+}
+
+// Fate is what a Move does to an event, or to its delivery to one endpoint.
+type Fate string
+
+const (
+	Exists    Fate = "exists"    // the delivery is there, and is left alone
+	IsMade    Fate = "new"       // the delivery is missing, and is made
+	Forgotten Fate = "forgotten" // retention may have removed the event's deliveries: none are made
+	Skipped   Fate = "skipped"   // the event was never read, and never is
+)
+
+// ForecastRow is one line of a Forecast. Endpoint is the row of one, 0 where the
+// fate is the event's.
+type ForecastRow struct {
+	Seq      stream.Seq
+	ID       stream.ID
+	Type     string
+	Endpoint int64
+	Fate     Fate
+}
+
+// ForeseeRows is Foresee that also tells row of each event and delivery, by
+// sequence. Messages that make no deliveries and have none are left out.
+func ForeseeRows(ctx context.Context, log cursor.Log, dec stream.Decoding, org Org, books MoveBooks, pos cursor.Position, to stream.Seq, row func(ForecastRow)) (Forecast, error) {
+	f := forecaster{row: row, books: books, org: org, gated: org.Gated, dec: dec, pos: pos, made: make(map[stream.ID]bool)}
 	f.org.Gated = false // what exists is counted all the same
 	if err := f.run(ctx, log, to); err != nil {
 		return Forecast{}, fmt.Errorf("foresee a move of %s to %d: %w", dec.Org, to, err)
@@ -97,6 +123,7 @@ func Foresee(ctx context.Context, log cursor.Log, dec stream.Decoding, org Org, 
 
 type forecaster struct {
 	Forecast
+	row      func(ForecastRow)
 	books    MoveBooks
 	org      Org
 	gated    bool
@@ -171,7 +198,11 @@ func (f *forecaster) plan(msgs []stream.Message) Plan {
 }
 
 func (f *forecaster) skip(_ context.Context, msgs []stream.Message) error {
-	f.Skipped += uint64(len(msgs) - len(f.plan(msgs).Rejected))
+	p := f.plan(msgs)
+	f.Skipped += uint64(len(msgs) - len(p.Rejected))
+	for _, ev := range p.Events {
+		f.tell(ev, 0, Skipped)
+	}
 	return nil
 }
 
@@ -194,6 +225,9 @@ func (f *forecaster) again(ctx context.Context, msgs []stream.Message) error {
 		switch {
 		case here:
 			f.Existing += uint64(len(have.Endpoints))
+			for _, row := range have.Endpoints {
+				f.tell(*ev, row, Exists)
+			}
 		case have.Incarnation != 0 || f.made[ev.ID]:
 			continue // a duplicate
 		}
@@ -203,6 +237,7 @@ func (f *forecaster) again(ctx context.Context, msgs []stream.Message) error {
 		if ev.Seq <= f.complete && (here || !f.recorded(ev.Seq)) {
 			if !here {
 				f.Forgotten++
+				f.tell(*ev, 0, Forgotten)
 			}
 			continue
 		}
@@ -210,10 +245,15 @@ func (f *forecaster) again(ctx context.Context, msgs []stream.Message) error {
 		for _, row := range ev.Endpoints {
 			if _, ok := slices.BinarySearch(have.Endpoints, row); !ok || !here {
 				f.New++
+				f.tell(*ev, row, IsMade)
 			}
 		}
 	}
 	return nil
+}
+
+func (f *forecaster) tell(ev Planned, endpoint int64, fate Fate) {
+	f.row(ForecastRow{Seq: ev.Seq, ID: ev.ID, Type: ev.Type, Endpoint: endpoint, Fate: fate})
 }
 
 // recorded reports whether the books say why the sequence has no deliveries.

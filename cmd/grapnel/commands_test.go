@@ -112,7 +112,7 @@ func transcript(t *testing.T, dir string, lines ...string) string {
 }
 
 // varies is what is another in each run: when a token ends, and how far that is.
-var varies = regexp.MustCompile(`(expires_at": "|"revoked_at": "| until )20[0-9T:.-]+Z|("request_id": "req_)\w+`)
+var varies = regexp.MustCompile(`(exported_at": "|expires_at": "|"revoked_at": "| until )20[0-9T:.-]+Z|("request_id": "req_)\w+`)
 
 // words splits a line at its spaces; single quotes keep them.
 func words(line string) (out []string) {
@@ -326,6 +326,14 @@ func TestCommands(t *testing.T) {
 		{"cursor", stuck(t), []string{
 			"cursor list",
 			"cursor list --json",
+			"cursor list --wide",
+			"cursor list --org other",
+			"cursor list --state lost",
+			"cursor list --sort size",
+			"cursor list --limit -1",
+			"cursor list --org '[a'",
+			"cursor list --watch 1ms",
+			"cursor list all",
 			"cursor show acme",
 			"cursor show acme --json",
 			"cursor show nobody",
@@ -334,6 +342,10 @@ func TestCommands(t *testing.T) {
 			"cursor pause acme",
 			"cursor list",
 			"cursor pause acme --json",
+			"cursor pause acme --reason 'their database is moved' --until 2096-11-21T12:00:00Z",
+			"cursor show acme",
+			"cursor pause acme --until yesterday",
+			"cursor pause acme --until 2026-11-20T12:00:00Z",
 			"cursor resume acme",
 			"cursor resume acme --json",
 			"cursor pause nobody",
@@ -354,8 +366,33 @@ func TestCommands(t *testing.T) {
 			"cursor reset acme --to-time noon",
 			"cursor reset acme",
 			"cursor reset acme --to-latest --to-earliest",
+			"cursor reset acme --to-latest --execute --reason 'not needed' --expect-position 1 --allow-skip",
+			"cursor reset acme --shift-by -2",
+			"cursor reset acme --shift-by 0",
+			"cursor reset acme --from-file testdata/cursor-export.json",
+			"cursor reset other --from-file testdata/cursor-export.json",
+			"cursor show acme",
 			"cursor gaps acme",
 			"cursor gaps acme --json",
+		}},
+		{"cursor-files", manyCursors(t), []string{
+			"cursor export behind",
+			"cursor export nobody",
+			"cursor import testdata/cursor-export.json",
+			"cursor import testdata/cursor-export.json --org acme --json",
+			"cursor import testdata/cursor-export.json --execute",
+			"cursor import testdata/cursor-export.json --org acme --execute --reason 'the database was lost'",
+			"cursor import testdata/cursor-export.json --org acme --execute --reason 'the database was lost'",
+			"cursor import testdata/cursor-export.json --org nobody",
+			"cursor import testdata/nothing.json",
+			"cursor import testdata/commands/cursor.txt",
+		}},
+		{"cursor-many", manyCursors(t), []string{
+			"cursor list --sort lag",
+			"cursor list --sort age --limit 2 --wide",
+			"cursor list --state behind,stream-missing --json",
+			"cursor list --org '*-s*'",
+			"cursor show behind",
 		}},
 		{"cursor-check", stuck(t), []string{
 			"cursor check",
@@ -439,6 +476,29 @@ func stuck(t *testing.T) *httpapitest.Service {
 	s.Rejects = []httpapi.Rejected{{Incarnation: 1, Rejected: fanout.Rejected{
 		Seq: 3, Stored: httpapitest.Epoch, Subject: "events.acme.x", Code: "not_json", Detail: "the payload is not JSON", Data: []byte("<x>"),
 	}}}
+	return s
+}
+
+// manyCursors has cursors in several states.
+func manyCursors(t *testing.T) *httpapitest.Service {
+	s := stuck(t)
+	at := httpapitest.Epoch
+	s.Shown = map[string]httpapi.Cursor{}
+	for _, c := range []httpapi.Cursor{
+		{Position: cursor.Position{Org: "behind", Seq: 400, Anchor: at, Hash: 0x9f86d081884c7d65}, First: 1, Last: 1400, Lag: 1000, Age: 90 * time.Second,
+			StreamCheckedAt: at, VerifiedAt: at, UpdatedAt: at, Pending: 12, Due: 10, OldestDue: 40 * time.Second, Pace: httpapi.Pace{Minute: 20, FiveMinutes: 12},
+			State: "behind", Why: "reading 20.0 events/s: done in about 50s if none are added", Since: at},
+		{Position: cursor.Position{Org: "crm-stuck", Seq: 7}, First: 1, Last: 9, Lag: 2, Age: 3 * time.Hour, UpdatedAt: at,
+			State: "paused", Why: "paused by operator: their database is moved; goes on with grapnel cursor resume crm-stuck", Since: at,
+			Pause: &httpapi.CursorPause{By: "operator", Reason: "their database is moved", At: at}},
+		{Position: cursor.Position{Org: "gone", Seq: 3}, State: "stream-missing", Why: "the broker has no stream of that name: nothing can be read until it is there again"},
+	} {
+		if _, err := s.AddOrg(t.Context(), httpapi.Org{ID: c.Org, Payload: "data"}); err != nil {
+			t.Fatal(err)
+		}
+		c.Stream, c.Incarnation, c.Created = "EVENTS_"+c.Org, 1, at
+		s.Shown[c.Org] = c
+	}
 	return s
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net/http"
+	"strconv"
 	"time"
 
 	"github.com/danielgtaylor/huma/v2"
@@ -21,26 +22,51 @@ type CursorMoves interface {
 	PauseCursor(ctx context.Context, org string, p Pausing) (Cursor, error)
 	ResumeCursor(ctx context.Context, org string) (Cursor, error)
 	// ResetCursor foresees a move of the org's position, and makes it when
-	// r.Execute is set. It wraps ErrState when the position is not r.Expect or the
-	// stream is not the one that the position was taken from, and ErrBusy while
+	// r.Execute is set. It wraps ErrState when the position is not r.Expect, unless
+	// that is because it is where it is to be moved, and when the stream is not the
+	// one that the position, or r.Mark, was taken from; and ErrBusy while
 	// another one is foreseen. An *Invalid names "allow_skip" when events
 	// would be skipped, and "to_seq" when the stream does not go as far.
 	ResetCursor(ctx context.Context, org string, r CursorReset) (CursorPlan, error)
 }
 
-// CursorReset says where a cursor is to be moved: one of Seq, Time, Ago,
-// Earliest and Latest.
+// CursorReset says where a cursor is to be moved: one of Seq, Shift, Time, Ago,
+// Earliest, Latest and Mark.
 type CursorReset struct {
 	Seq      *stream.Seq    // fanned out up to here: the next one is read next
 	Time     time.Time      // to before the first event that was stored then or later
 	Ago      *time.Duration // the same, so long ago
 	Earliest bool           // to before the stream's first event
 	Latest   bool           // to the stream's last event
+	Shift    *int64         // by so many sequences: back if it is negative
+	Mark     *CursorMark
 
 	Execute   bool // else it is only foreseen
 	Reason    string
 	Expect    stream.Seq // where the position has to be
 	AllowSkip bool       // events that were never read may be skipped
+	Rows      bool       // what happens to each delivery is wanted, too
+}
+
+// CursorMark is a position that was written down, with what it is recognised by.
+type CursorMark struct {
+	Seq     stream.Seq
+	Created time.Time // of the stream
+	Stored  time.Time // the message at Seq; zero: there was none
+	Hash    uint64    // of it; 0: it is not known
+}
+
+// MaxPlanRows is how many rows a CursorPlan has at most.
+const MaxPlanRows = 100_000
+
+// CursorPlanRow is what a move does to an event, or to its delivery to one
+// endpoint.
+type CursorPlanRow struct {
+	Seq      stream.Seq
+	Event    stream.ID
+	Type     string
+	Endpoint string // ep_…; "": the fate is the event's
+	Fate     string // exists, new, forgotten, skipped
 }
 
 // CursorPlan is what a move causes.
@@ -56,20 +82,34 @@ type CursorPlan struct {
 	Skipped   uint64 // events that were never read, and never are
 	Complete  bool   // all was counted
 	Through   stream.Seq
+	// Already: it is there already, and nothing is done.
+	Already bool
+	Rows    []CursorPlanRow // if they are wanted; MaxPlanRows at most
 }
 
 // CursorResetBody is the body of POST /orgs/{org}/cursor/reset.
 type CursorResetBody struct {
-	ToSeq      *uint64    `json:"to_seq,omitempty" maximum:"9223372036854775807" doc:"To this sequence: the next one is read next"`
-	ToTime     *time.Time `json:"to_time,omitempty" doc:"To before the first event that was stored then or later"`
-	ByDuration *Duration  `json:"by_duration,omitempty" doc:"To before the first event that was stored so long ago or later"`
-	ToEarliest bool       `json:"to_earliest,omitempty" doc:"To before the first event of the stream"`
-	ToLatest   bool       `json:"to_latest,omitempty" doc:"To the last event of the stream"`
+	ToSeq      *uint64         `json:"to_seq,omitempty" maximum:"9223372036854775807" doc:"To this sequence: the next one is read next"`
+	ToTime     *time.Time      `json:"to_time,omitempty" doc:"To before the first event that was stored then or later"`
+	ByDuration *Duration       `json:"by_duration,omitempty" doc:"To before the first event that was stored so long ago or later"`
+	ToEarliest bool            `json:"to_earliest,omitempty" doc:"To before the first event of the stream"`
+	ToLatest   bool            `json:"to_latest,omitempty" doc:"To the last event of the stream"`
+	ShiftBy    *int64          `json:"shift_by,omitempty" minimum:"-9223372036854775807" doc:"On by so many sequences, or back if it is negative; with execute counted from expect_position"`
+	ToMark     *CursorMarkBody `json:"to_mark,omitempty" doc:"To a position that was written down, if the stream is still the one it was taken from; else 409"`
 
 	Execute        bool    `json:"execute,omitempty" doc:"Move it; without, the answer only says what would happen"`
 	Reason         string  `json:"reason,omitempty" maxLength:"500" doc:"For the audit; needed with execute"`
 	ExpectPosition *uint64 `json:"expect_position,omitempty" maximum:"9223372036854775807" doc:"Where the cursor is; needed with execute. 409 if it is elsewhere"`
 	AllowSkip      bool    `json:"allow_skip,omitempty" doc:"Events that were never read may be skipped"`
+	Rows           bool    `json:"rows,omitempty" doc:"The answer also says what happens to each delivery"`
+}
+
+// CursorMarkBody is a position as GET /orgs/{org}/cursor shows it.
+type CursorMarkBody struct {
+	Position      uint64     `json:"position" maximum:"9223372036854775807" example:"42"`
+	StreamCreated time.Time  `json:"stream_created"`
+	PositionAt    *time.Time `json:"position_at,omitempty"`
+	PositionHash  string     `json:"position_hash,omitempty" pattern:"^[0-9a-f]{16}$" example:"9f86d081884c7d65"`
 }
 
 // TransformSchema implements huma.SchemaTransformer: one way of saying where to
@@ -92,6 +132,19 @@ type CursorPlanBody struct {
 	EventsSkipped      uint64 `json:"events_skipped" example:"0" doc:"Never read, and not read then"`
 	Complete           bool   `json:"complete" doc:"false: counting stopped after a million messages, at counted_through"`
 	CountedThrough     uint64 `json:"counted_through" example:"42"`
+	Already            bool   `json:"already,omitempty" doc:"The cursor is there already: nothing was done"`
+
+	Rows []CursorPlanRowBody `json:"rows,omitempty" nullable:"false" doc:"With rows: by sequence, up to 100,000; events that have no deliveries and make none are left out"`
+}
+
+// CursorPlanRowBody is what a move does to an event, or to its delivery to one
+// endpoint.
+type CursorPlanRowBody struct {
+	Seq        uint64 `json:"seq" example:"31"`
+	EventID    string `json:"event_id" example:"evt_0NKMVFQM7Z3XEJ2MXWP06B89Q0"`
+	Type       string `json:"type" example:"invoice.paid"`
+	EndpointID string `json:"endpoint_id,omitempty" example:"ep_01KB2Q3X8V9W0Y1Z2A3B4C5D6E" doc:"Absent where all of the event's are meant"`
+	Fate       string `json:"fate" enum:"exists,new,forgotten,skipped" example:"new"`
 }
 
 // Pausing says why a cursor is paused, and until when.
@@ -154,7 +207,7 @@ func (a *api) cursorMoves() {
 
 // reset is what the body asks for.
 func (b CursorResetBody) reset() (CursorReset, error) {
-	r := CursorReset{Earliest: b.ToEarliest, Latest: b.ToLatest, Execute: b.Execute, Reason: b.Reason, AllowSkip: b.AllowSkip}
+	r := CursorReset{Earliest: b.ToEarliest, Latest: b.ToLatest, Execute: b.Execute, Reason: b.Reason, AllowSkip: b.AllowSkip, Shift: b.ShiftBy, Rows: b.Rows}
 	var said []string
 	if b.ToSeq != nil {
 		seq := stream.Seq(*b.ToSeq)
@@ -173,9 +226,20 @@ func (b CursorResetBody) reset() (CursorReset, error) {
 	if b.ToLatest {
 		said = append(said, "to_latest")
 	}
+	if b.ShiftBy != nil {
+		said = append(said, "shift_by")
+	}
+	if m := b.ToMark; m != nil {
+		said = append(said, "to_mark")
+		r.Mark = &CursorMark{Seq: stream.Seq(m.Position), Created: m.StreamCreated}
+		if m.PositionAt != nil {
+			r.Mark.Stored = *m.PositionAt
+		}
+		r.Mark.Hash, _ = strconv.ParseUint(m.PositionHash, 16, 64) // its form is checked
+	}
 	switch {
 	case len(said) == 0:
-		return r, &Invalid{Field: "to_seq", Detail: "is required, or to_time, by_duration, to_earliest or to_latest"}
+		return r, &Invalid{Field: "to_seq", Detail: "is required, or to_time, by_duration, shift_by, to_earliest, to_latest or to_mark"}
 	case len(said) > 1:
 		return r, &Invalid{Field: said[1], Detail: fmt.Sprintf("excludes %s: say one place to move to", said[0])}
 	case b.Execute && b.Reason == "":
@@ -192,7 +256,10 @@ func cursorPlanBody(p CursorPlan) CursorPlanBody {
 	return CursorPlanBody{
 		Org: p.Org, Executed: p.Executed, From: uint64(p.From), To: uint64(p.To),
 		EventsAgain: p.Again, DeliveriesExisting: p.Existing, DeliveriesNew: p.New, EventsForgotten: p.Forgotten,
-		EventsSkipped: p.Skipped, Complete: p.Complete, CountedThrough: uint64(p.Through),
+		EventsSkipped: p.Skipped, Complete: p.Complete, CountedThrough: uint64(p.Through), Already: p.Already,
+		Rows: shaped(p.Rows, func(r CursorPlanRow) CursorPlanRowBody {
+			return CursorPlanRowBody{Seq: uint64(r.Seq), EventID: r.Event.String(), Type: r.Type, EndpointID: r.Endpoint, Fate: r.Fate}
+		}),
 	}
 }
 

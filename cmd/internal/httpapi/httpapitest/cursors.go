@@ -56,6 +56,13 @@ func (s *Service) ResetCursor(ctx context.Context, org string, r httpapi.CursorR
 		p.To = *r.Seq
 	case r.Latest:
 		p.To = now.Last
+	case r.Shift != nil:
+		p.To = stream.Seq(max(int64(now.Seq)+*r.Shift, 0))
+	case r.Mark != nil:
+		if !r.Mark.Created.Equal(now.Created) {
+			return p, fmt.Errorf("%s is another stream: %w", now.Stream, httpapi.ErrState)
+		}
+		p.To = r.Mark.Seq
 	case !r.Earliest:
 		for p.To < now.Last && events[p.To].Stored.Before(r.Time) {
 			p.To++
@@ -65,6 +72,10 @@ func (s *Service) ResetCursor(ctx context.Context, org string, r httpapi.CursorR
 		return p, &httpapi.Invalid{Field: "to_seq", Detail: fmt.Sprintf("the stream ends with %d", now.Last)}
 	}
 	p.Through = max(p.From, p.To)
+	if p.To == p.From {
+		p.Already = true
+		return p, nil
+	}
 	if p.To > p.From {
 		p.Skipped = uint64(p.To - p.From)
 	}
@@ -73,6 +84,9 @@ func (s *Service) ResetCursor(ctx context.Context, org string, r httpapi.CursorR
 		for _, d := range s.deliveries {
 			if d.Org == org && d.EventID == events[seq].ID {
 				p.Existing++
+				if r.Rows {
+					p.Rows = append(p.Rows, httpapi.CursorPlanRow{Seq: events[seq].Seq, Event: d.EventID, Type: d.Type, Endpoint: d.Endpoint, Fate: "exists"})
+				}
 			}
 		}
 	}

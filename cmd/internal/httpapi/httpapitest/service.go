@@ -354,7 +354,7 @@ func (s *Service) cursor(org string) httpapi.Cursor {
 		c.Lag = uint64(c.Last - c.Seq)
 	}
 	if p := s.paused[org]; p != nil {
-		c.State, c.Pause, c.Since, c.Why = "paused", p, p.At, "paused by "+p.By
+		c.State, c.Pause, c.Since, c.Why = "paused", p, p.At, "paused by "+p.By+": "+p.Reason
 	}
 	if shown, ok := s.Shown[org]; ok {
 		return shown
