@@ -72,8 +72,8 @@ type Options struct {
 	ParkAfter int64
 	// Failpoint is called with the name of each durable step just before or
 	// after it: commit.before, commit.after, record.before, record.after,
-	// retention.step, seal.step, sweep.step, replay.step, catchup.step, catchup.open, migrate.step,
-	// keyring.written, keyring.dropped, reseal.step. Nil in production.
+	// retention.step, seal.step, sweep.step, replay.step, catchup.step, catchup.open, migrate.copied,
+	// migrate.backed, migrate.statement, migrate.step, migrate.stepped, migrate.done, keyring.written, keyring.dropped, reseal.step. Nil in production.
 	Failpoint func(name string)
 
 	// For tests.
@@ -91,6 +91,7 @@ type Options struct {
 	outbox      int64                         // see MaxOutbox
 	busy        time.Duration                 // see defaultBusy
 	wrap        func(driver.Conn) driver.Conn // of the readers' connections
+	free        func(dir string) (int64, error)
 }
 
 func (o *Options) complete() error {
@@ -115,6 +116,9 @@ func (o *Options) complete() error {
 	o.pendingScan = cmp.Or(o.pendingScan, pendingScan)
 	o.segment = cmp.Or(o.segment, segmentSize)
 	o.runSize = cmp.Or(o.runSize, defaultRunSize)
+	if o.free == nil {
+		o.free = freeBytes
+	}
 	switch o.Synchronous = strings.ToUpper(o.Synchronous); o.Synchronous {
 	case "":
 		o.Synchronous = "FULL"
@@ -179,7 +183,7 @@ type Store struct {
 //
 // A database of a newer version fails with [ErrNewer], and a file that is no
 // database, is another program's, is empty or damaged with [ErrCorrupt]; neither
-// is touched. Without the key of its secrets it fails with [ErrKey]. The caller
+// is touched. One of an earlier version is copied and brought forward. Without the key of its secrets it fails with [ErrKey]. The caller
 // makes sure that no other process has the directory open.
 func Open(ctx context.Context, o Options) (*Store, error) {
 	if err := o.complete(); err != nil {
@@ -218,6 +222,9 @@ func (s *Store) open(ctx context.Context) error {
 	if err := checkContent(ctx, s.path, len(ms)); err != nil {
 		return err
 	}
+	if err := bringForward(ctx, s.path, ms, &s.o); err != nil {
+		return err
+	}
 
 	writeDB := openDB(s.path, "rw", 1, []string{
 		fmt.Sprintf("PRAGMA busy_timeout = %d", s.o.busy.Milliseconds()),
@@ -232,9 +239,6 @@ func (s *Store) open(ctx context.Context) error {
 	pinned, err := writeDB.Conn(ctx)
 	if err != nil {
 		return err
-	}
-	if err := migrate(ctx, pinned, ms, s.o.Failpoint); err != nil {
-		return errors.Join(err, pinned.Close())
 	}
 	s.schema = len(ms)
 	if err := s.w.pin(pinned); err != nil {

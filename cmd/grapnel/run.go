@@ -126,7 +126,7 @@ Start with "grapnel demo", which shows all of it in a few seconds.`,
 			root.AddCommand(c)
 		}
 	}
-	group("run", a.serveCommand(), a.demoCommand(), a.backupCommand(), a.restoreCommand())
+	group("run", a.serveCommand(), a.demoCommand(), a.backupCommand(), a.restoreCommand(), a.migrateCommand())
 	group("manage", a.orgCommand(), a.endpointCommand(), a.eventCommand(), a.eventTypeCommand(), a.deliveryCommand(), a.replayCommand(), a.cursorCommand(),
 		a.tokenCommand(), a.auditCommand(), a.keysCommand(), a.fsckCommand(), a.resumeCommand())
 	group("build", a.listenCommand(), benchCommand(), a.versionCommand())
