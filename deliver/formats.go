@@ -4,27 +4,31 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"sync/atomic"
 
 	"github.com/grapnel-hooks/grapnel/deliver/sign"
 )
 
 // Formats are those that the endpoints of an installation can have: the built-in
-// ones, and those of its configuration. A nil *Formats has the built-in ones. It
-// does not change.
-type Formats struct {
+// ones, and those of its configuration. A nil *Formats has the built-in ones. It is
+// safe for concurrent use.
+type Formats struct{ now atomic.Pointer[formatSet] }
+
+// formatSet is the formats at one time. It does not change.
+type formatSet struct {
 	layouts map[string]*layout
 	order   []string
 }
 
-var builtInFormats = func() *Formats {
-	fs := &Formats{layouts: map[string]*layout{}}
+var builtInFormats = func() *formatSet {
+	fs := &formatSet{layouts: map[string]*layout{}}
 	for _, f := range builtIn {
 		fs.add(f)
 	}
 	return fs
 }()
 
-func (fs *Formats) add(f Format) {
+func (fs *formatSet) add(f Format) {
 	fs.layouts[f.Name] = compile(f)
 	fs.order = append(fs.order, f.Name)
 }
@@ -33,7 +37,22 @@ func (fs *Formats) add(f Format) {
 // [*FormatError], is about the first of them that cannot be used, or whose name is
 // taken.
 func NewFormats(configured []Format) (*Formats, error) {
-	fs := &Formats{layouts: map[string]*layout{}}
+	fs := new(Formats)
+	return fs, fs.Set(configured)
+}
+
+// Set makes these the configured formats, or with the errors of [NewFormats]
+// changes nothing. Targets that were prepared before keep their format.
+func (fs *Formats) Set(configured []Format) error {
+	next, err := newFormatSet(configured)
+	if err == nil {
+		fs.now.Store(next)
+	}
+	return err
+}
+
+func newFormatSet(configured []Format) (*formatSet, error) {
+	fs := &formatSet{layouts: map[string]*layout{}}
 	for _, f := range builtIn {
 		fs.add(f)
 	}
@@ -76,11 +95,11 @@ func (fs *Formats) Scheme(name string) sign.Scheme {
 	return ""
 }
 
-func (fs *Formats) orBuiltIn() *Formats {
+func (fs *Formats) orBuiltIn() *formatSet {
 	if fs == nil {
 		return builtInFormats
 	}
-	return fs
+	return fs.now.Load()
 }
 
 func (fs *Formats) layout(name string) *layout {

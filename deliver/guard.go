@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 )
@@ -51,11 +52,7 @@ const localFor = time.Minute
 // and the dial gains nothing. A nil Guard is that of the zero GuardOptions.
 // Guards are safe for concurrent use.
 type Guard struct {
-	allow     []netip.Prefix
-	ports     []uint16
-	nat64     []netip.Prefix
-	listening []netip.AddrPort
-	askLocal  func() []netip.Addr
+	now atomic.Pointer[rules]
 
 	mu      sync.Mutex
 	local   []netip.Addr
@@ -64,24 +61,59 @@ type Guard struct {
 
 var usualPorts = []uint16{443, 8080, 8443}
 
+// rules are what a guard goes by. They do not change; another set takes their
+// place.
+type rules struct {
+	allow     []netip.Prefix
+	ports     []uint16
+	nat64     []netip.Prefix
+	listening []netip.AddrPort
+	askLocal  func() []netip.Addr
+}
+
+var usualRules = newRules(GuardOptions{})
+
+// rules are those that hold now.
+func (g *Guard) rules() *rules {
+	if g == nil {
+		return usualRules
+	}
+	return g.now.Load()
+}
+
 // NewGuard makes a guard.
 func NewGuard(o GuardOptions) *Guard {
-	g := &Guard{allow: slices.Clone(o.Allow), ports: slices.Concat(usualPorts, o.Ports), listening: slices.Clone(o.Listening), askLocal: o.Local}
+	g := new(Guard)
+	g.Set(o)
+	return g
+}
+
+// Set makes the guard go by other rules from now on. Connections that exist it cannot
+// see: see [Sender.Renew].
+func (g *Guard) Set(o GuardOptions) {
+	g.now.Store(newRules(o))
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.localAt = time.Time{} // somebody else may know them
+}
+
+func newRules(o GuardOptions) *rules {
+	r := &rules{allow: slices.Clone(o.Allow), ports: slices.Concat(usualPorts, o.Ports), listening: slices.Clone(o.Listening), askLocal: o.Local}
 	if o.AllowHTTP {
-		g.ports = append(g.ports, 80)
+		r.ports = append(r.ports, 80)
 	}
 	for _, p := range o.NAT64 {
 		if CheckNAT64(p) == nil {
-			g.nat64 = append(g.nat64, p.Masked())
+			r.nat64 = append(r.nat64, p.Masked())
 		}
 	}
-	for i, p := range g.allow {
+	for i, p := range r.allow {
 		if p.Addr().Is4In6() && p.Bits() >= 96 {
 			p = netip.PrefixFrom(p.Addr().Unmap(), p.Bits()-96)
 		}
-		g.allow[i] = p.Masked()
+		r.allow[i] = p.Masked()
 	}
-	return g
+	return r
 }
 
 // LocalAddrs are the addresses of this machine's interfaces, for
@@ -110,14 +142,15 @@ func (g *Guard) Check(ap netip.AddrPort) error {
 	if !a.IsValid() || a.Zone() != "" || ap.Port() == 0 { // Unmap would drop the zone
 		return ErrBlocked
 	}
-	a = g.behind(a.Unmap())
-	if slices.Contains(never[:], a) || g.isOwn(a, ap.Port()) {
+	r := g.rules()
+	a = r.behind(a.Unmap())
+	if slices.Contains(never[:], a) || g.isOwn(r, a, ap.Port()) {
 		return ErrBlocked
 	}
-	if g != nil && within(g.allow, a) {
+	if within(r.allow, a) {
 		return checkEmbedded(a)
 	}
-	if !public(a) || g.isLocal(a) || !g.allowsPort(ap.Port()) {
+	if !public(a) || g.isLocal(r, a) || !r.allowsPort(ap.Port()) {
 		return ErrBlocked
 	}
 	return nil
@@ -132,7 +165,7 @@ func (g *Guard) checkUnresolved(host string, port uint16) error {
 	if a, err := netip.ParseAddr(host); err == nil {
 		return g.Check(netip.AddrPortFrom(a, port))
 	}
-	if g.allowsPort(port) || g != nil && len(g.allow) > 0 {
+	if r := g.rules(); r.allowsPort(port) || len(r.allow) > 0 {
 		return nil
 	}
 	return ErrBlocked
@@ -149,11 +182,8 @@ func CheckNAT64(p netip.Prefix) error {
 }
 
 // behind is the IPv4 address that NAT64 makes of a, or a itself.
-func (g *Guard) behind(a netip.Addr) netip.Addr {
-	if g == nil {
-		return a
-	}
-	for _, p := range g.nat64 {
+func (r *rules) behind(a netip.Addr) netip.Addr {
+	for _, p := range r.nat64 {
 		if !p.Contains(a) {
 			continue
 		}
@@ -184,39 +214,31 @@ func checkEmbedded(a netip.Addr) error {
 	return nil
 }
 
-func (g *Guard) allowsPort(port uint16) bool {
-	if g == nil {
-		return slices.Contains(usualPorts, port)
-	}
-	return slices.Contains(g.ports, port)
-}
+func (r *rules) allowsPort(port uint16) bool { return slices.Contains(r.ports, port) }
 
 // isOwn reports whether this process listens there. A connection to the
 // unspecified address goes to this machine.
-func (g *Guard) isOwn(a netip.Addr, port uint16) bool {
-	if g == nil {
-		return false
-	}
-	for _, l := range g.listening {
+func (g *Guard) isOwn(r *rules, a netip.Addr, port uint16) bool {
+	for _, l := range r.listening {
 		if l.Port() != port {
 			continue
 		}
 		own := l.Addr().Unmap()
-		if own == a || a.IsUnspecified() || own.IsUnspecified() && (a.IsLoopback() || g.isLocal(a)) {
+		if own == a || a.IsUnspecified() || own.IsUnspecified() && (a.IsLoopback() || g.isLocal(r, a)) {
 			return true
 		}
 	}
 	return false
 }
 
-func (g *Guard) isLocal(a netip.Addr) bool {
-	if g == nil || g.askLocal == nil {
+func (g *Guard) isLocal(r *rules, a netip.Addr) bool {
+	if g == nil || r.askLocal == nil {
 		return false
 	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if g.localAt.IsZero() || time.Since(g.localAt) >= localFor {
-		g.local, g.localAt = g.askLocal(), time.Now()
+		g.local, g.localAt = r.askLocal(), time.Now()
 	}
 	return slices.Contains(g.local, a)
 }

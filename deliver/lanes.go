@@ -104,7 +104,7 @@ func NewLanes(o LanesOptions) *Lanes {
 		o.MaxInFlight = 12288
 	}
 	if o.MaxPerOrg == 0 {
-		o.MaxPerOrg = max(o.MaxInFlight/4, 1)
+		o.MaxPerOrg = defaultShare(o.MaxInFlight)
 	}
 	if o.MaxTickets == 0 {
 		o.MaxTickets = 1 << 18
@@ -316,6 +316,19 @@ func (l *Lanes) wakePager() {
 	default:
 	}
 }
+
+// SetMaxPerOrg changes how many requests may be in flight for the lanes of one
+// organization; 0 means a quarter of all. Those in flight beyond it end as they
+// would.
+func (l *Lanes) SetMaxPerOrg(n int) {
+	if n == 0 {
+		n = defaultShare(l.o.MaxInFlight)
+	}
+	l.slots.setMost(n)
+}
+
+// defaultShare is one organization's of so many requests.
+func defaultShare(all int) int { return max(all/4, 1) }
 
 // Run moves deliveries until ctx ends. Then it takes no new work, lets the
 // requests in flight end (each at most its endpoint's timeout) and returns

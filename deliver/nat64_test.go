@@ -36,8 +36,8 @@ func TestSEC04_NAT64(t *testing.T) {
 		}
 	}
 	g := NewGuard(GuardOptions{NAT64: []netip.Prefix{netip.MustParsePrefix("64:ff9b::/95"), netip.MustParsePrefix("10.0.0.0/32"), {}}})
-	if len(g.nat64) != 0 {
-		t.Errorf("what is no prefix of NAT64 is used: %v", g.nat64)
+	if len(g.rules().nat64) != 0 {
+		t.Errorf("what is no prefix of NAT64 is used: %v", g.rules().nat64)
 	}
 	own := NewGuard(GuardOptions{NAT64: []netip.Prefix{netip.MustParsePrefix("64:ff9b::/96")}, Listening: []netip.AddrPort{netip.MustParseAddrPort("93.184.215.14:443")}})
 	if own.Check(netip.MustParseAddrPort("[64:ff9b::93.184.215.14]:443")) == nil {

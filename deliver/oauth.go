@@ -13,6 +13,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -37,9 +38,9 @@ const (
 // identity, which is its receiver's business.
 type tokens struct {
 	stopped   context.Context
-	transport *http.Transport
+	transport *atomic.Pointer[http.Transport] // the Sender's
 	userAgent string
-	allowHTTP bool
+	allowHTTP *atomic.Bool // the Sender's
 	fetching  sync.WaitGroup
 
 	mu    sync.Mutex
@@ -79,7 +80,7 @@ type tokenError struct {
 func (e *tokenError) Error() string { return e.text }
 func (e *tokenError) Unwrap() error { return e.err }
 
-func newTokens(stopped context.Context, transport *http.Transport, userAgent string, allowHTTP bool) *tokens {
+func newTokens(stopped context.Context, transport *atomic.Pointer[http.Transport], userAgent string, allowHTTP *atomic.Bool) *tokens {
 	return &tokens{stopped: stopped, transport: transport, userAgent: userAgent, allowHTTP: allowHTTP, known: map[tokenKey]*tokenState{}}
 }
 
@@ -196,7 +197,7 @@ func (ts *tokens) ask(ctx context.Context, a Auth, inBody bool) (token string, l
 	if err != nil {
 		return "", 0, err
 	}
-	res, err := ts.transport.RoundTrip(req)
+	res, err := ts.transport.Load().RoundTrip(req)
 	if err != nil {
 		return "", 0, ts.failure(ctx, err)
 	}
@@ -213,7 +214,7 @@ func (ts *tokens) ask(ctx context.Context, a Auth, inBody bool) (token string, l
 
 func (ts *tokens) request(ctx context.Context, a Auth, inBody bool) (*http.Request, error) {
 	u, err := parseURL(a.TokenURL, true)
-	if err != nil || u.Scheme != "https" && !ts.allowHTTP {
+	if err != nil || u.Scheme != "https" && !ts.allowHTTP.Load() {
 		return nil, &tokenError{class: BlockedAddress, text: "token server: " + ErrBlocked.Error(), err: ErrBlocked}
 	}
 	form := url.Values{"grant_type": {"client_credentials"}}

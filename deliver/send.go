@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 )
@@ -81,7 +82,7 @@ type Sender struct {
 	transports *transports
 	tokens     *tokens
 	userAgent  string
-	allowHTTP  bool
+	allowHTTP  atomic.Bool
 	tracer     Tracer // nil: none
 	exchanges  chan *exchange
 	stop       context.CancelFunc
@@ -112,13 +113,22 @@ func NewSender(o SenderOptions) *Sender {
 	s := &Sender{
 		transports: newTransports(d, o.MaxIdleConns),
 		userAgent:  o.UserAgent,
-		allowHTTP:  o.AllowHTTP,
 		tracer:     o.Tracer,
 		exchanges:  make(chan *exchange, idleExchanges),
 		stop:       stop,
 	}
-	s.tokens = newTokens(stopped, s.transports.open, o.UserAgent, o.AllowHTTP)
+	s.allowHTTP.Store(o.AllowHTTP)
+	s.tokens = newTokens(stopped, &s.transports.open, o.UserAgent, &s.allowHTTP)
 	return s
+}
+
+// Renew is for when the guard goes by other rules ([Guard.Set]): it says whether
+// requests go to http:// URLs from now on, and lets none use a connection that was
+// made before, whose address the guard might refuse by now. Requests in flight end
+// as they began.
+func (s *Sender) Renew(allowHTTP bool) {
+	s.allowHTTP.Store(allowHTTP)
+	s.transports.renew()
 }
 
 // Close ends the dials that outlived their attempts, and closes idle
@@ -144,7 +154,7 @@ func (s *Sender) Close() {
 // Truncated. When ctx ends before an answer came, the outcome is [Ours]: nobody
 // can say whether the receiver got the request.
 func (s *Sender) Send(ctx context.Context, t *Target, p *Payload, k Key, attempt int, now time.Time) Outcome {
-	if t.url.Scheme != "https" && !s.allowHTTP {
+	if t.url.Scheme != "https" && !s.allowHTTP.Load() {
 		return Outcome{Class: BlockedAddress, Error: ErrBlocked.Error()}
 	}
 	start := time.Now()
@@ -197,7 +207,7 @@ func (s *Sender) Send(ctx context.Context, t *Target, p *Payload, k Key, attempt
 // token that was fetched for it, if it needs one.
 func (s *Sender) roundTrip(e *exchange, t *Target, p *Payload, k Key, attempt int, now time.Time) (*http.Response, *Target, error) {
 	e.trace.reset()
-	transport := s.transports.open
+	transport := s.transports.open.Load()
 	if t.credentials != nil {
 		var err error
 		if t.needsToken() {

@@ -134,7 +134,7 @@ func bareRoundTrip(ctx context.Context, s *Sender, t *Target, p *Payload, k Key)
 			"Grapnel-Attempt":    {"1"},
 		},
 	}).WithContext(ctx)
-	res, err := s.transports.open.RoundTrip(req)
+	res, err := s.transports.open.Load().RoundTrip(req)
 	if err != nil {
 		return err
 	}

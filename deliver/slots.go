@@ -67,6 +67,20 @@ func (s *slots) init(n, perOrg int) {
 	s.other.line = func(o *share) *line { return &o.other }
 }
 
+// setMost changes the share of each organization, and lets begin what has room by
+// now. Called with no lane locked.
+func (s *slots) setMost(perOrg int) {
+	s.mu.Lock()
+	s.most = min(perOrg, s.all)
+	if !s.closed {
+		for _, o := range s.shares {
+			s.list(o)
+		}
+	}
+	s.mu.Unlock()
+	s.grant()
+}
+
 // share gives a lane a part in its organization's share.
 func (s *slots) share(org string) *share {
 	s.mu.Lock()

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"net/http"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -30,9 +31,10 @@ const (
 // the receiver who sends, and to us who receives. Endpoints that have the same
 // identity share.
 type transports struct {
-	dialer dialer
-	open   *http.Transport // of all without an identity
-	idle   int             // connections of one identity
+	dialer   dialer
+	open     atomic.Pointer[http.Transport] // of all without an identity
+	openIdle int                            // connections of it
+	idle     int                            // connections of one identity
 
 	mu    sync.Mutex
 	known map[[sha256.Size]byte]*identified // by Identity.fingerprint
@@ -46,11 +48,25 @@ type identified struct {
 // newTransports makes them, for at most idle idle connections in all.
 func newTransports(d dialer, idle int) *transports {
 	ofIdentities := idle / shareOfIdentity
-	return &transports{
-		dialer: d,
-		open:   newTransport(&d, idle-ofIdentities),
-		idle:   max(ofIdentities/identities, 1),
-		known:  map[[sha256.Size]byte]*identified{},
+	ts := &transports{
+		dialer:   d,
+		openIdle: idle - ofIdentities,
+		idle:     max(ofIdentities/identities, 1),
+		known:    map[[sha256.Size]byte]*identified{},
+	}
+	ts.open.Store(newTransport(&d, ts.openIdle))
+	return ts
+}
+
+// renew makes every request from now on begin with a new connection, or with one
+// that was made after this. Those in flight end on theirs, which are closed after
+// them: a transport that nobody uses keeps none.
+func (ts *transports) renew() {
+	ts.open.Swap(newTransport(&ts.dialer, ts.openIdle)).CloseIdleConnections()
+	ts.mu.Lock()
+	defer ts.mu.Unlock()
+	for key := range ts.known {
+		ts.drop(key)
 	}
 }
 
@@ -95,7 +111,7 @@ func clientTLS(roots *x509.CertPool) *tls.Config {
 // of is the transport for t. It fails when the identity of t cannot be used.
 func (ts *transports) of(t *Target) (*http.Transport, error) {
 	if t.credentials == nil || t.credentials.TLS.IsZero() {
-		return ts.open, nil
+		return ts.open.Load(), nil
 	}
 	now := time.Now()
 	ts.mu.Lock()
@@ -140,7 +156,7 @@ func (ts *transports) drop(key [sha256.Size]byte) {
 
 // close closes the idle connections.
 func (ts *transports) close() {
-	ts.open.CloseIdleConnections()
+	ts.open.Load().CloseIdleConnections()
 	ts.mu.Lock()
 	defer ts.mu.Unlock()
 	for key := range ts.known {

@@ -40,7 +40,7 @@ func TestTransportsAreBounded(t *testing.T) {
 		if len(ts.known) != identities {
 			t.Errorf("%d identities are kept, want %d", len(ts.known), identities)
 		}
-		if all := ts.open.MaxIdleConns + identities*first.MaxIdleConns; all > 4096 {
+		if all := ts.open.Load().MaxIdleConns + identities*first.MaxIdleConns; all > 4096 {
 			t.Errorf("%d idle connections in all", all)
 		}
 		time.Sleep(identityIdle + time.Second)
@@ -54,7 +54,7 @@ func TestTransportsAreBounded(t *testing.T) {
 }
 
 func TestTokensAreBounded(t *testing.T) {
-	ts := newTokens(context.Background(), nil, "", false)
+	ts := newTokens(context.Background(), nil, "", nil)
 	for i := range 2 * maxTokens {
 		ts.state(&Target{id: fmt.Sprint(i)}).ends = time.Now().Add(time.Hour)
 	}

@@ -45,6 +45,7 @@ func (g *Guard) CheckURL(raw string, allowHTTP bool) (canonical string, err erro
 	if err != nil {
 		return "", fmt.Errorf("url: %w", err)
 	}
+	r := g.rules()
 	port := portOf(u)
 	host := u.Hostname()
 	if host == "localhost" || strings.HasSuffix(host, ".localhost") {
@@ -52,9 +53,9 @@ func (g *Guard) CheckURL(raw string, allowHTTP bool) (canonical string, err erro
 	}
 	a, err := netip.ParseAddr(host)
 	switch {
-	case err != nil && (g.allowsPort(port) || g != nil && len(g.allow) > 0):
+	case err != nil && (r.allowsPort(port) || len(r.allow) > 0):
 	case err == nil && g.Check(netip.AddrPortFrom(a, port)) == nil:
-	case err == nil && (g.allowsPort(port) || g.Check(netip.AddrPortFrom(a, usualPorts[0])) != nil):
+	case err == nil && (r.allowsPort(port) || g.Check(netip.AddrPortFrom(a, usualPorts[0])) != nil):
 		return "", fmt.Errorf("url: %w", ErrBlocked)
 	default:
 		return "", fmt.Errorf("url: %w: it is %d, want %s", ErrPort, port, g.portList())
@@ -75,10 +76,7 @@ func portOf(u *url.URL) uint16 {
 
 // portList is the allowed ports for people: "443, 8080 or 8443".
 func (g *Guard) portList() string {
-	ports := usualPorts
-	if g != nil {
-		ports = slices.Compact(slices.Sorted(slices.Values(g.ports)))
-	}
+	ports := slices.Compact(slices.Sorted(slices.Values(g.rules().ports)))
 	texts := make([]string, len(ports))
 	for i, p := range ports {
 		texts[i] = strconv.Itoa(int(p))

@@ -167,8 +167,8 @@ func (s *Store) CatchUp(ctx context.Context, c fanout.Catchup, n int, read fanou
 
 // near is catchupNear, or less when that many rows would park the endpoint again.
 func (s *Store) near() stream.Seq {
-	if s.o.ParkAfter > 0 {
-		return stream.Seq(min(catchupNear, max(s.o.ParkAfter/2, 1)))
+	if after := s.parkAfter.Load(); after > 0 {
+		return stream.Seq(min(catchupNear, max(after/2, 1)))
 	}
 	return catchupNear
 }

@@ -24,12 +24,15 @@ func (t *txn) begin(o *orgState, e *deliver.Endpoint, at place, start Start) err
 	return t.subscribe(o, e, at)
 }
 
+// SetParkAfter changes [Options].ParkAfter, for what is booked from now on.
+func (s *Store) SetParkAfter(n int64) { s.parkAfter.Store(n) }
+
 // park makes those endpoints catch up for which the present operation has made
 // more rows pending than one may have: from where the org was read to, by this
 // very commit. As long as all of the org together has fewer, that is one
 // comparison.
 func (t *txn) park(o *orgState) error {
-	limit := t.s.o.ParkAfter
+	limit := t.s.parkAfter.Load()
 	if limit <= 0 || o.pending.Load()+t.rows <= limit {
 		return nil
 	}

@@ -145,6 +145,8 @@ type Store struct {
 	behind   backlogs
 	outbox   outbox
 
+	parkAfter atomic.Int64 // Options.ParkAfter, as it is now
+
 	installation string // its id
 
 	held     atomic.Int64 // ms; when the backup was made that nobody has released; 0: not held
@@ -200,6 +202,7 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 		return nil, fmt.Errorf("data directory: %w", err)
 	}
 	s := &Store{o: o, path: path, log: o.Log}
+	s.parkAfter.Store(o.ParkAfter)
 	if err := s.open(ctx); err != nil {
 		return nil, errors.Join(fmt.Errorf("open %s: %w", path, err), s.closeConnections())
 	}

@@ -39,8 +39,6 @@ func (s suiteStore) SetFilter(ctx context.Context, org, id, filter string) (deli
 	return s.Store.SetEndpoint(ctx, org, id, EndpointChange{Options: func(o *deliver.Options) { o.Filter = filter }})
 }
 
-func (s suiteStore) SetParkAfter(n int64) { s.o.ParkAfter = n }
-
 func (s suiteStore) PauseCursor(ctx context.Context, org string) error {
 	return s.Store.PauseCursor(ctx, org, Pause{})
 }

@@ -275,7 +275,7 @@ func (c *Client) message(org string, a Append) (*nats.Msg, error) {
 	if a.Payload == PayloadEnvelope {
 		return nil, reject(CodeBadEnvelope, "append the data of the envelope, not the envelope")
 	}
-	d := Decoding{Org: org, Names: c.names, MaxData: c.options.MaxData}
+	d := Decoding{Org: org, Names: c.names, MaxData: int(c.maxData.Load())}
 	if _, err := d.Decode(Message{Subject: m.Subject, Seq: 1, Time: time.Unix(0, 0), Header: Header(m.Header), Data: m.Data}); err != nil {
 		return nil, err
 	}

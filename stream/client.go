@@ -43,7 +43,7 @@ type Options struct {
 	MaxAge     time.Duration // how long events stay in the stream: 30 days
 	Replicas   int           // 1
 
-	MaxData int // largest payload that Append takes, in bytes: 256 KiB
+	MaxData int // largest payload that Append takes, in bytes: 256 KiB; see Client.SetMaxData
 }
 
 func (o Options) withDefaults() Options {
@@ -68,6 +68,9 @@ func (o Options) withDefaults() Options {
 	return o
 }
 
+// SetMaxData changes the largest payload that Append takes.
+func (c *Client) SetMaxData(bytes int) { c.maxData.Store(int64(bytes)) }
+
 // Client is one connection to the broker. It is safe for concurrent use, and
 // reconnects for ever.
 type Client struct {
@@ -77,6 +80,7 @@ type Client struct {
 	nc      *nats.Conn
 	reader  *reader
 	batches chan struct{} // slots for atomic batches
+	maxData atomic.Int64  // bytes of an event's data
 
 	stop  context.CancelFunc
 	done  sync.WaitGroup
@@ -138,6 +142,7 @@ func Connect(ctx context.Context, o Options) (*Client, error) {
 		kick:    make(chan struct{}, 1),
 		doctor:  make(chan struct{}, 1),
 	}
+	c.maxData.Store(int64(o.MaxData))
 	c.state.Store(&state{why: errAway})
 	c.link.Store(newLink())
 	c.reader = newReader(c.api)

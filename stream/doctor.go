@@ -72,7 +72,7 @@ func (c *Client) Diagnose(ctx context.Context) []Finding {
 			found = append(found, Finding{What: "the NATS server cannot be used", Breaks: "nothing can be read or appended", Do: err.Error()})
 		}
 	}
-	return append(found, serverFindings(c.options, c.nc.ConnectedServerVersion(), c.nc.ConnectedClusterName(), c.nc.MaxPayload())...)
+	return append(found, serverFindings(c.options, int(c.maxData.Load()), c.nc.ConnectedServerVersion(), c.nc.ConnectedClusterName(), c.nc.MaxPayload())...)
 }
 
 // permission is one that the daemon needs at the broker. It can be tried without
@@ -199,7 +199,7 @@ func (c *Client) notPermitted(refused []string) (found []Finding, usable bool) {
 }
 
 // serverFindings are those about what the server said of itself.
-func serverFindings(o Options, version, cluster string, maxPayload int64) []Finding {
+func serverFindings(o Options, maxData int, version, cluster string, maxPayload int64) []Finding {
 	var found []Finding
 	if olderThan(version, goodVersion) {
 		found = append(found, Finding{
@@ -208,10 +208,10 @@ func serverFindings(o Options, version, cluster string, maxPayload int64) []Find
 			Do:     "update it to " + goodVersion + " or later",
 		})
 	}
-	if need := int64(o.MaxData) + headerRoom; maxPayload > 0 && maxPayload < need {
+	if need := int64(maxData) + headerRoom; maxPayload > 0 && maxPayload < need {
 		found = append(found, Finding{
 			What:   fmt.Sprintf("the NATS server takes messages of at most %d bytes (max_payload)", maxPayload),
-			Breaks: fmt.Sprintf("events as large as --max-event-size (%d) cannot be appended", o.MaxData),
+			Breaks: fmt.Sprintf("events as large as --max-event-size (%d) cannot be appended", maxData),
 			Do:     fmt.Sprintf("set max_payload to at least %d, or --max-event-size to at most %d", need, max(maxPayload-headerRoom, 0)),
 		})
 	}

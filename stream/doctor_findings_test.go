@@ -29,7 +29,7 @@ func TestServerFindings(t *testing.T) {
 	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {
 			o.Replicas = c.replicas
-			found := serverFindings(o, c.version, c.cluster, c.maxPayload)
+			found := serverFindings(o, o.MaxData, c.version, c.cluster, c.maxPayload)
 			if len(found) != len(c.want) {
 				t.Fatalf("found %v, want %v", found, c.want)
 			}
