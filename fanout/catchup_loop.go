@@ -35,7 +35,7 @@ type CatchupOptions struct {
 	Books   CatchupBooks
 	Log     cursor.Log
 	Names   stream.Names
-	MaxData int                   // bytes of an event's data; 0: 256 KiB
+	MaxData func() int            // bytes of an event's data, as in Options
 	Below   func(row int64) int64 // rows are made while fewer of the endpoint are pending
 	Lanes   Lanes
 	Logger  *slog.Logger
@@ -293,7 +293,7 @@ func (l *CatchupLoop) Read(ctx context.Context, c Catchup, far cursor.Position) 
 		st.Lost = min(g.To, far.Seq)
 	}
 	st.Through = max(b.To.Seq, st.Lost)
-	dec := decodeFunc(stream.Decoding{Org: c.Org, Payload: o.Payload, Names: l.o.Names, Subjects: o.Subjects, MaxData: l.o.MaxData}.Decode)
+	dec := decodeFunc(stream.Decoding{Org: c.Org, Payload: o.Payload, Names: l.o.Names, Subjects: o.Subjects, MaxData: limit(l.o.MaxData)}.Decode)
 	wants := Compile(0, []Subscription{c.Wants})
 	var rows []int64
 	for _, m := range b.Messages {

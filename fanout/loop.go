@@ -56,7 +56,7 @@ type Options struct {
 	Log     cursor.Log
 	Lanes   Lanes
 	Names   stream.Names
-	MaxData int           // bytes of an event's data; 0: 256 KiB
+	MaxData func() int    // bytes of an event's data, from now on; nil or 0: 256 KiB
 	Batch   int           // messages per batch; default 1,024
 	Workers int           // organizations read at once; default 8
 	Sweep   time.Duration // each organization is read at least this often; default 30 s
@@ -73,6 +73,14 @@ type Options struct {
 	Failpoint func(name string)
 	Logger    *slog.Logger
 	Now       func() time.Time // default time.Now
+}
+
+// limit is what the function says, 0 without one.
+func limit(of func() int) int {
+	if of == nil {
+		return 0
+	}
+	return of()
 }
 
 // Loop is the walk of all organizations: it reads what is new, plans it,
@@ -496,7 +504,7 @@ func (l *Loop) fanOut(ctx context.Context, org string, s *orgState, batch cursor
 		s.loaded = false
 		return errPaused
 	}
-	dec := stream.Decoding{Org: org, Payload: o.Payload, Names: l.o.Names, Subjects: o.Subjects, MaxData: l.o.MaxData}
+	dec := stream.Decoding{Org: org, Payload: o.Payload, Names: l.o.Names, Subjects: o.Subjects, MaxData: limit(l.o.MaxData)}
 	if l.o.Catalogue != nil {
 		o.Types = l.o.Catalogue()
 	}

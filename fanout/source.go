@@ -38,7 +38,7 @@ type Source struct {
 	Books   SourceBooks
 	Log     cursor.Log
 	Names   stream.Names
-	MaxData int // as in Options
+	MaxData func() int // as in Options
 }
 
 // sourceSpan is how many sequences one read spans at the most, so that a few
@@ -90,7 +90,7 @@ func (s *Source) read(ctx context.Context, places []EventPlace, found map[int64]
 	if err != nil {
 		return fmt.Errorf("payloads of %s: %w", org, err)
 	}
-	dec := stream.Decoding{Org: org, Payload: o.Payload, Names: s.Names, Subjects: o.Subjects, MaxData: s.MaxData}
+	dec := stream.Decoding{Org: org, Payload: o.Payload, Names: s.Names, Subjects: o.Subjects, MaxData: limit(s.MaxData)}
 	want := make(map[stream.Seq]EventPlace, len(places))
 	for _, p := range places {
 		want[p.Seq] = p

@@ -72,11 +72,30 @@ type daemonOptions struct {
 	Failpoint   func(name string)
 	Tracing     telemetry.Options // its Endpoint nil: nothing is traced
 	Log         *slog.Logger
+
+	Configured *configured // where all of this comes from; nil: from nowhere that could be read again
+}
+
+func (o daemonOptions) withDefaults() daemonOptions {
+	if o.KeepFinished == 0 {
+		o.KeepFinished = 30 * 24 * time.Hour
+	}
+	if o.KeepDead == 0 {
+		o.KeepDead = 90 * 24 * time.Hour
+	}
+	if o.MaxData == 0 {
+		o.MaxData = stream.DefaultMaxData
+	}
+	if o.MaxInFlight == 0 {
+		o.MaxInFlight = requestLimit()
+	}
+	return o
 }
 
 // daemon is the whole walk, wired. Its goroutines all begin in Run.
 type daemon struct {
-	cfg   daemonOptions
+	cfg   daemonOptions                 // as it was opened
+	live  atomic.Pointer[daemonOptions] // as a reload has left it; it does not change, another takes its place
 	log   *slog.Logger
 	names stream.Names
 
@@ -96,6 +115,8 @@ type daemon struct {
 	catchups *fanout.CatchupLoop
 	making   sync.Mutex // held from an organization's stream to its row: until then the stream looks like somebody else's
 
+	placing sync.Mutex // held while lanes get the settings of their endpoints
+
 	foreseeing sync.Mutex // held while a move of a cursor is counted, which is much work
 
 	registry *prometheus.Registry
@@ -114,19 +135,12 @@ type daemon struct {
 // openDaemon opens the books and reaches the broker, in the order in which
 // each is needed. Nothing is read or sent before Run.
 func openDaemon(ctx context.Context, o daemonOptions) (_ *daemon, err error) {
-	if o.KeepFinished == 0 {
-		o.KeepFinished = 30 * 24 * time.Hour
-	}
-	if o.KeepDead == 0 {
-		o.KeepDead = 90 * 24 * time.Hour
-	}
-	if o.MaxInFlight == 0 {
-		o.MaxInFlight = requestLimit()
-	}
+	o = o.withDefaults()
 	d := &daemon{
 		cfg: o, log: o.Log, names: stream.Names{Prefix: o.Prefix},
 		tests: newTests(), registry: prometheus.NewRegistry(), started: time.Now(), released: make(chan struct{}),
 	}
+	d.live.Store(&o)
 	d.resumed = make(chan struct{})
 	d.resume = sync.OnceFunc(func() { close(d.resumed) })
 	d.release = sync.OnceFunc(func() { close(d.released) })
@@ -151,7 +165,7 @@ func openDaemon(ctx context.Context, o daemonOptions) (_ *daemon, err error) {
 	if _, held := d.store.Held(); !held {
 		d.resume()
 	}
-	if err := d.importConfigured(ctx); err != nil {
+	if err := d.importConfigured(ctx, &o); err != nil {
 		return nil, err
 	}
 	broker := o.Broker
@@ -174,9 +188,7 @@ func openDaemon(ctx context.Context, o daemonOptions) (_ *daemon, err error) {
 	if d.formats, err = deliver.NewFormats(o.Formats); err != nil {
 		return nil, err
 	}
-	d.guard = deliver.NewGuard(deliver.GuardOptions{
-		Allow: o.Allow, AllowHTTP: o.AllowHTTP, Ports: o.Ports, NAT64: o.NAT64, Listening: d.listening(), Local: deliver.LocalAddrs,
-	})
+	d.guard = deliver.NewGuard(d.guardOptions(&o))
 	if o.Proxy != nil {
 		o.Log.Warn("receivers are reached by an egress proxy, which resolves their names: it must refuse private addresses, since grapnel sees only what is named by address and port",
 			"proxy", o.Proxy.Host)
@@ -190,7 +202,7 @@ func openDaemon(ctx context.Context, o daemonOptions) (_ *daemon, err error) {
 		Tracer: d.attemptTracer(),
 	})
 	d.metrics = newMetrics(d)
-	d.source = &fanout.Source{Books: d.store, Log: d.broker, Names: d.names, MaxData: o.MaxData}
+	d.source = &fanout.Source{Books: d.store, Log: d.broker, Names: d.names, MaxData: d.maxData}
 	d.lanes = deliver.NewLanes(deliver.LanesOptions{
 		Books:       d.store,
 		Source:      d.source,
@@ -204,18 +216,18 @@ func openDaemon(ctx context.Context, o daemonOptions) (_ *daemon, err error) {
 	})
 	d.replayer = newReplayer(d)
 	d.catchups = fanout.NewCatchupLoop(fanout.CatchupOptions{
-		Books: d.store, Log: d.broker, Lanes: d.lanes, Names: d.names, MaxData: o.MaxData,
+		Books: d.store, Log: d.broker, Lanes: d.lanes, Names: d.names, MaxData: d.maxData,
 		Below: func(int64) int64 { return d.catchupBelow() }, Logger: o.Log,
 	})
 	d.streams = newSeenStreams(d.broker)
 	d.loop = fanout.NewLoop(fanout.Options{
-		Books: d.store, Log: d.streams, Lanes: d.lanes, Names: d.names, MaxData: o.MaxData,
+		Books: d.store, Log: d.streams, Lanes: d.lanes, Names: d.names, MaxData: d.maxData,
 		Catalogue: d.strictTypes, Sweep: o.Sweep, Failpoint: o.Failpoint, Logger: o.Log,
 		Tracer: d.eventTracer(),
 	})
 	d.perOrg = prometheus.NewRegistry()
 	d.perOrg.MustRegister(newOrgMetrics(d.metrics.survey))
-	d.registry.MustRegister(d.metrics, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	d.registry.MustRegister(d.metrics, o.Configured.metric(), collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return d, nil
 }
 
@@ -326,6 +338,8 @@ func (d *daemon) fanOut(ctx context.Context) error {
 
 // endpointChanged keeps the lanes in step with the books.
 func (d *daemon) endpointChanged(ep deliver.Endpoint) {
+	d.placing.Lock()
+	defer d.placing.Unlock()
 	if ep.DisabledReason == deliver.DisabledRemoved {
 		d.lanes.Remove(ep.Row)
 		return
@@ -402,9 +416,9 @@ func (d *daemon) retain(ctx context.Context) error {
 		case <-ctx.Done():
 			return nil
 		}
-		now := time.Now()
+		now, live := time.Now(), d.live.Load()
 		removed, err := d.store.Retain(ctx, sqlite.RetainOptions{
-			FinishedBefore: now.Add(-d.cfg.KeepFinished), DeadBefore: now.Add(-d.cfg.KeepDead),
+			FinishedBefore: now.Add(-live.KeepFinished), DeadBefore: now.Add(-live.KeepDead),
 		})
 		d.metrics.removed(removed)
 		if err != nil && ctx.Err() == nil {
@@ -455,20 +469,13 @@ func requestLimit() int {
 
 // planGated reports whether the plan lacks outgoing webhooks.
 func (d *daemon) planGated(plan string) bool {
-	if d.cfg.Plans == nil || plan == "" {
-		return false
-	}
-	return !slices.Contains(d.cfg.Plans[plan], featureOutgoing)
+	plans := d.live.Load().Plans
+	return plans != nil && plan != "" && !slices.Contains(plans[plan], featureOutgoing)
 }
 
-func (d *daemon) planNames() []string { return slices.Sorted(maps.Keys(d.cfg.Plans)) }
+func (d *daemon) planNames() []string { return slices.Sorted(maps.Keys(d.live.Load().Plans)) }
 
-func (d *daemon) maxData() int {
-	if d.cfg.MaxData == 0 {
-		return 256 << 10
-	}
-	return d.cfg.MaxData
-}
+func (d *daemon) maxData() int { return d.live.Load().MaxData }
 
 // Health is how the daemon is, for probes and people.
 func (d *daemon) Health() httpapi.Health {

@@ -14,7 +14,7 @@ import (
 
 // strictTypes is what events must keep to, nil when they may be anything.
 func (d *daemon) strictTypes() *catalogue.Catalogue {
-	if !d.cfg.Strict {
+	if !d.live.Load().Strict {
 		return nil
 	}
 	return d.store.Catalogue()
@@ -22,15 +22,15 @@ func (d *daemon) strictTypes() *catalogue.Catalogue {
 
 // importConfigured puts the configuration's event types into the catalogue. What
 // was changed by the API meanwhile is what the configuration says again.
-func (d *daemon) importConfigured(ctx context.Context) error {
-	changed, err := d.store.ImportEventTypes(ctx, d.cfg.EventTypes)
+func (d *daemon) importConfigured(ctx context.Context, o *daemonOptions) error {
+	changed, err := d.store.ImportEventTypes(ctx, o.EventTypes)
 	if err != nil {
 		return fmt.Errorf("event_types of the configuration: %w", err)
 	}
 	if changed > 0 {
 		d.log.Info("event types of the configuration are new or changed", "count", changed)
 	}
-	if d.cfg.Strict && len(d.store.Catalogue().Names()) == 0 {
+	if o.Strict && len(d.store.Catalogue().Names()) == 0 {
 		d.log.Warn("strict is on and the catalogue is empty: every event will be rejected until there are event types")
 	}
 	return nil

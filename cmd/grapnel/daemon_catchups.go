@@ -19,10 +19,11 @@ import (
 const maxCatchupPending = 10_000
 
 func (d *daemon) catchupBelow() int64 {
-	if d.cfg.ParkAfter == 0 {
+	after := d.live.Load().ParkAfter
+	if after == 0 {
 		return maxCatchupPending
 	}
-	return min(max(d.cfg.ParkAfter/4, 1), maxCatchupPending)
+	return min(max(after/4, 1), maxCatchupPending)
 }
 
 // catchUp reads the streams for endpoints that are behind, once fan-out may begin.

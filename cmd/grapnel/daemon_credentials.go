@@ -13,7 +13,7 @@ func (d *daemon) checkTokenURL(c *deliver.Credentials) error {
 	if c == nil || c.Auth.TokenURL == "" {
 		return nil
 	}
-	if _, err := d.guard.CheckURL(c.Auth.TokenURL, d.cfg.AllowHTTP); err != nil {
+	if _, err := d.guard.CheckURL(c.Auth.TokenURL, d.live.Load().AllowHTTP); err != nil {
 		return &httpapi.Invalid{Field: "auth.token_url", Detail: strings.TrimPrefix(err.Error(), "url: ")}
 	}
 	return nil

@@ -128,7 +128,7 @@ func (d *daemon) viewCursor(ctx context.Context, c sqlite.Cursor, kept time.Dura
 
 // gated reports whether the org's plan lacks outgoing webhooks.
 func (d *daemon) gated(org string) bool {
-	if d.cfg.Plans == nil {
+	if d.live.Load().Plans == nil {
 		return false
 	}
 	o, err := d.store.Org(context.Background(), org)

@@ -137,7 +137,9 @@ func (d *demo) startDaemon(ctx context.Context) (stop func() error, err error) {
 	log := slog.New(slog.NewTextHandler(&d.log, &slog.HandlerOptions{Level: slog.LevelInfo}))
 	running, cancel := context.WithCancel(ctx)
 	ready, ended := make(chan string, 1), make(chan error, 1)
-	go func() { ended <- serve(running, cfg, log, func(nats string) { ready <- nats }) }()
+	go func() {
+		ended <- serve(running, cfg, newConfigured(cfg, nil), log, func(nats string) { ready <- nats })
+	}()
 	stop = func() error {
 		cancel()
 		return <-ended

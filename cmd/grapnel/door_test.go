@@ -27,6 +27,7 @@ func wholeDaemon(t *testing.T) *doortest.API {
 		Data: shortDir(t), Version: "test", NATSListen: "off", NATSSync: 2e9, AllowHTTP: true,
 		Allow: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")},
 		Plans: map[string][]string{"trial": {}, "enterprise": {featureOutgoing}}, Log: log,
+		Configured: configuredBy(t, "allow_http: true\nallow_network: [127.0.0.0/8]\nplans: {trial: [], enterprise: [outgoing_webhooks]}\n"),
 	})
 	if err != nil {
 		t.Fatal(err)

@@ -11,6 +11,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"os/signal"
 	"path/filepath"
 	"sync"
 	"time"
@@ -41,6 +42,9 @@ environment over the file. The file may also have:
   event_types: types.yaml   # or a list; docs/event-types.md
   retention:  {finished: 30d, dead: 90d}
 
+SIGHUP reads the file again, as "grapnel reload" does: docs/configuration.md says
+which settings can change while the daemon runs.
+
 SIGTERM or SIGINT stops taking new work, lets requests in flight end, and exits
 with 0. A second signal ends at once, and loses nothing either.`,
 		Example: `  grapnel serve
@@ -51,11 +55,15 @@ with 0. A second signal ends at once, and loses nothing either.`,
 			if err != nil {
 				return err
 			}
-			log, err := logging.New(a.err, cfg.LogFormat, cfg.LogLevel)
+			told := newConfigured(cfg, func() (config.Serve, error) { return config.Load(c.Flags(), os.LookupEnv) })
+			log, err := logging.New(a.err, cfg.LogFormat, told.level)
 			if err != nil {
 				return err
 			}
-			return serve(c.Context(), cfg, log, nil)
+			for _, v := range config.UnknownVariables(os.Environ()) {
+				log.Warn("a variable of the environment is no setting", "variable", v.Name, "did_you_mean", v.Nearest)
+			}
+			return serve(c.Context(), cfg, told, log, nil)
 		},
 	}
 	config.Flags(c.Flags())
@@ -68,8 +76,10 @@ with 0. A second signal ends at once, and loses nothing either.`,
 //
 // The order of the end: the API closes first, so that no call meets closed
 // books; then the walk drains; health and metrics are served to the last.
-func serve(ctx context.Context, cfg config.Serve, log *slog.Logger, ready func(nats string)) error {
+func serve(ctx context.Context, cfg config.Serve, told *configured, log *slog.Logger, ready func(nats string)) error {
 	began := time.Now()
+	hangups := told.hangups()
+	defer signal.Stop(hangups)
 	held, err := lock(cfg.Data)
 	if err != nil {
 		return err
@@ -89,6 +99,7 @@ func serve(ctx context.Context, cfg config.Serve, log *slog.Logger, ready func(n
 		return err
 	}
 	options := daemonFrom(cfg, log)
+	options.Configured = told
 	for _, l := range []net.Listener{public, admin} {
 		if l != nil {
 			options.Listening = append(options.Listening, l.Addr().String())
@@ -120,7 +131,7 @@ func serve(ctx context.Context, cfg config.Serve, log *slog.Logger, ready func(n
 	doors := httpapi.Options{
 		Service: d, Log: log, Version: buildVersion(),
 		Metrics: scraped(d.registry, d.perOrg), Observe: d.metrics.perRequest.observe,
-		Rates: httpapi.UsualRates(cfg.RateLimit), Proxies: cfg.TrustedProxies, Apart: admin != nil,
+		Rates: httpapi.UsualRates(cfg.RateLimit), Proxies: cfg.TrustedProxies, Tuning: told.tuning, Apart: admin != nil,
 	}
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
@@ -153,6 +164,7 @@ func serve(ctx context.Context, cfg config.Serve, log *slog.Logger, ready func(n
 		start(func() error { return httpapi.Serve(healthy, public, httpapi.Public(open), log) })
 	}
 
+	start(func() error { return d.reloadOn(ctx, hangups) })
 	if admin != nil {
 		start(func() error { return httpapi.Serve(healthy, admin, httpapi.Probes(doors), log) })
 	}

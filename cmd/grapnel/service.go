@@ -87,10 +87,11 @@ func brokerAnswer(field string, err error) error {
 }
 
 func (d *daemon) checkPlan(plan string) error {
-	if plan == "" || d.cfg.Plans == nil {
+	plans := d.live.Load().Plans
+	if plan == "" || plans == nil {
 		return nil
 	}
-	if _, ok := d.cfg.Plans[plan]; !ok {
+	if _, ok := plans[plan]; !ok {
 		return &httpapi.Invalid{Field: "plan", Detail: fmt.Sprintf("there is no plan %q in the configuration: use one of %s", plan, strings.Join(d.planNames(), ", "))}
 	}
 	return nil
@@ -232,7 +233,7 @@ func (d *daemon) AddEndpoint(ctx context.Context, e httpapi.NewEndpoint) (out ht
 
 // checkEndpoint checks what only the daemon knows, and makes the URL canonical.
 func (d *daemon) checkEndpoint(ep *deliver.Endpoint) error {
-	canonical, err := d.guard.CheckURL(ep.URL, d.cfg.AllowHTTP)
+	canonical, err := d.guard.CheckURL(ep.URL, d.live.Load().AllowHTTP)
 	if err != nil {
 		detail := strings.TrimPrefix(err.Error(), "url: ")
 		if errors.Is(err, deliver.ErrBlocked) {

@@ -1,6 +1,7 @@
 package config
 
 import (
+	"maps"
 	"net/url"
 	"slices"
 	"strings"
@@ -103,6 +104,30 @@ func (c Serve) Changes(next Serve) []Change {
 		changes = append(changes, Change{Key: to.Key, From: from, To: to.Values, Where: to.Where, Reload: to.Reload})
 	}
 	return changes
+}
+
+// Take is c with what next says of the settings that can change while the daemon
+// runs. Both were made by [Load].
+func (c Serve) Take(next Serve) (Serve, error) {
+	taken := c
+	taken.said = maps.Clone(c.said)
+	for _, s := range settings {
+		if !s.reload {
+			continue
+		}
+		said := next.said[s.key()]
+		if err := s.set(&taken, said.values); err != nil {
+			return c, &Error{Where: said.place(), Err: err}
+		}
+		taken.said[s.key()] = said
+	}
+	for _, s := range sections {
+		if s.reload {
+			s.take(&taken, &next)
+			taken.said[s.key] = next.said[s.key]
+		}
+	}
+	return taken, nil
 }
 
 // urlSchemes are those of URLs that settings have.

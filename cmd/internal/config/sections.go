@@ -20,6 +20,7 @@ type section struct {
 	absent string // what holds without it
 	reload bool   // it can change while the daemon runs
 	read   func(*file, ast.Node) error
+	take   func(c, from *Serve)
 	show   func(*Serve) []string // what it holds, in short; two that differ are shown differently
 }
 
@@ -34,6 +35,7 @@ func init() {
 				f.plans, err = plans(n)
 				return err
 			},
+			take: func(c, from *Serve) { c.Plans = from.Plans },
 			show: func(c *Serve) []string {
 				var out []string
 				for _, plan := range slices.Sorted(maps.Keys(c.Plans)) {
@@ -43,6 +45,7 @@ func init() {
 			}},
 		{key: "retention", usage: "how long deliveries are kept once they are finished (delivered or cancelled), and once they are dead", want: "`finished`, `dead`: at least 1h each", absent: "30d and 90d", reload: true,
 			read: (*file).retention,
+			take: func(c, from *Serve) { c.KeepFinished, c.KeepDead = from.KeepFinished, from.KeepDead },
 			show: func(c *Serve) (out []string) {
 				if c.KeepFinished > 0 {
 					out = append(out, "finished: "+c.KeepFinished.String())
@@ -57,12 +60,14 @@ func init() {
 				f.eventTypes, err = eventTypes(f.name, n)
 				return err
 			},
+			take: func(c, from *Serve) { c.EventTypes = from.EventTypes },
 			show: func(c *Serve) []string { return digests(c.EventTypes) }},
 		{key: "formats", usage: "wire formats beside the built-in ones", want: "name: {scheme, headers, body}", absent: "the built-in ones", reload: true,
 			read: func(f *file, n ast.Node) (err error) {
 				f.formats, err = formats(n)
 				return err
 			},
+			take: func(c, from *Serve) { c.Formats = from.Formats },
 			show: func(c *Serve) []string { return digests(c.Formats) }},
 	}
 }

@@ -66,7 +66,7 @@ func (a *api) withAddress(r *http.Request) *http.Request {
 	if a.socket {
 		return r
 	}
-	client := clientAddress(r.RemoteAddr, r.Header.Values("X-Forwarded-For"), a.proxies)
+	client := clientAddress(r.RemoteAddr, r.Header.Values("X-Forwarded-For"), a.visitors.Load().proxies)
 	return r.WithContext(context.WithValue(r.Context(), addressKey{}, client))
 }
 

@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/netip"
+	"sync/atomic"
 	"time"
 
 	"github.com/danielgtaylor/huma/v2"
@@ -25,6 +26,7 @@ type Options struct {
 	Apart   bool // health and metrics are not served by Public, but by Probes, on an address of their own
 	Rates   Rates
 	Proxies []netip.Prefix // whose X-Forwarded-For is believed
+	Tuning  *Tuning        // by which the two above can be changed; nil: they stay
 }
 
 // Operator serves every route without a token: for the Unix socket, which only
@@ -39,6 +41,7 @@ func Public(o Options) http.Handler { return newHandler(o, false) }
 func Probes(o Options) http.Handler {
 	mux := http.NewServeMux()
 	a := &api{svc: o.Service, log: o.Log, mux: mux, observe: o.Observe}
+	a.visitors.Store(new(visitors))
 	health(mux, o, false)
 	mux.HandleFunc("/", func(w http.ResponseWriter, _ *http.Request) {
 		writeProblem(w, newProblem(http.StatusNotFound, "here are /healthz, /readyz and /metrics only"))
@@ -51,7 +54,9 @@ func newHandler(o Options, socket bool) http.Handler {
 	a := &api{svc: o.Service, log: o.Log, socket: socket, mux: mux, huma: humago.New(mux, humaConfig(o.Version)), observe: o.Observe,
 		searches: newFlights(load{maxSearches, maxSearchBytes}, partOfSearches),
 		writes:   newFlights(load{maxWrites, maxWriteBytes}, partOfWrites),
-		rates:    newRates(o.Rates), proxies: o.Proxies}
+		rates:    newRates(o.Rates)}
+	a.visitors.Store(newVisitors(o.Rates, o.Proxies))
+	o.Tuning.add(a)
 	a.orgs()
 	a.endpoints()
 	a.events()
@@ -66,6 +71,7 @@ func newHandler(o Options, socket bool) http.Handler {
 	a.filters()
 	a.secrets()
 	a.holds()
+	a.configuration()
 	a.aliases()
 	a.describe()
 	a.docs(mux)
@@ -86,10 +92,10 @@ type api struct {
 	searches *flights // requests that go through a stream or the books
 	writes   *flights // others that have a body
 
-	observe func(Ended) // nil: nobody is told
-	socket  bool        // requests come from the operator on this machine, without a token
-	rates   rates
-	proxies []netip.Prefix
+	observe  func(Ended) // nil: nobody is told
+	socket   bool        // requests come from the operator on this machine, without a token
+	rates    rates
+	visitors atomic.Pointer[visitors]
 }
 
 func humaConfig(version string) huma.Config {

@@ -42,9 +42,10 @@ func (a *api) identify(ctx huma.Context, r route) (Caller, huma.StatusError) {
 		return caller, asProblem(problemOf(ctx.Context(), a.log, "authenticate", "token", "header", err))
 	}
 	caller.Token, caller.Org, caller.Scopes = token.ID, token.Org, token.Scopes
-	allowed := a.rates.tokens
+	v := a.visitors.Load()
+	allowed := v.tokens
 	if r.scope == EventsWrite {
-		allowed = a.rates.appends
+		allowed = v.appends
 	}
 	if wait, ok := allowed.take(token.ID, now); !ok {
 		return caller, asProblem(tooOften(fmt.Sprintf("more than %g requests a second with this token", float64(allowed.limit)), wait))

@@ -28,27 +28,26 @@ func UsualRates(token int) Rates {
 // was not seen for the longest time is forgotten first, and begins anew.
 const maxBuckets = 100_000
 
-// rates are the bounds in force.
+// rates are the bounds in force of those who have no token, or none that holds; the
+// others' can be changed, and are in [visitors].
 type rates struct {
-	tokens, appends    *buckets[string] // by the token's id
 	addresses, refused *buckets[netip.Prefix]
 	noted              *buckets[netip.Prefix] // entries of the audit about an address
 	notes              *buckets[struct{}]     // and about all
 }
 
 func newRates(r Rates) rates {
-	second := func(n float64) (rate.Limit, int) { return rate.Limit(n), int(math.Ceil(2 * n)) }
-	perToken, burst := second(r.Token)
-	perAppender, appends := second(r.Appends)
-	perAddress, visits := second(r.Address)
 	return rates{
-		tokens:    newBuckets[string](perToken, burst),
-		appends:   newBuckets[string](perAppender, appends),
-		addresses: newBuckets[netip.Prefix](perAddress, visits),
+		addresses: perSecond[netip.Prefix](r.Address),
 		refused:   newBuckets[netip.Prefix](rate.Every(time.Minute/time.Duration(max(r.Failures, 1))), r.Failures),
 		noted:     newBuckets[netip.Prefix](rate.Every(time.Minute), 1),
 		notes:     newBuckets[struct{}](rate.Every(time.Minute/10), 10),
 	}
+}
+
+// perSecond are buckets for n requests a second, and twice that in a burst.
+func perSecond[K comparable](n float64) *buckets[K] {
+	return newBuckets[K](rate.Limit(n), int(math.Ceil(2*n)))
 }
 
 // buckets are token buckets by key, at most maxBuckets of them. The nil value and

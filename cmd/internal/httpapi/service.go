@@ -55,6 +55,7 @@ type Service interface {
 	Secrets
 	Filters
 	Holds
+	Configurations
 
 	// Gated reports whether the org's plan lacks outgoing webhooks. It is quick
 	// and touches neither disk nor network.

@@ -84,6 +84,9 @@ var accesses = map[string]access{
 	"GET /api/v1/hold":         {scope: admin, operator: true},
 	"POST /api/v1/hold/resume": {scope: admin, operator: true},
 
+	"GET /api/v1/config":         {scope: admin, operator: true},
+	"POST /api/v1/config/reload": {scope: admin, operator: true, entries: 1},
+
 	"POST /api/v1/event-types":          {scope: admin, operator: true, entries: 1},
 	"GET /api/v1/event-types":           {scope: read},
 	"POST /api/v1/event-types/import":   {scope: admin, operator: true, entries: 1},
