@@ -411,7 +411,7 @@ func TestCommands(t *testing.T) {
 		}},
 		{"cursor-empty", httpapitest.New(), []string{"cursor list", "fsck"}},
 		{"fsck", started, []string{"fsck", "fsck acme --json", "fsck nobody"}},
-		{"fsck-wrong", wrong(t), []string{"fsck", "fsck acme --json"}},
+		{"fsck-wrong", wrong(t), []string{"fsck", "fsck acme --json", "fsck --reason why"}},
 		{"broken", broken(t), []string{"org list", "fsck"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {

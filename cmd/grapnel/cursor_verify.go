@@ -30,11 +30,6 @@ alone. The exit status is 1 if something is wrong that is not being repaired.`,
 	c.Flags().BoolVar(&repair, "repair", false, "make what is missing")
 	c.RunE = func(c *cobra.Command, args []string) error {
 		api, ctx := a.client(), c.Context()
-		// First the position: if it moves meanwhile, the repair is refused.
-		at, err := api.Cursor(ctx, args[0])
-		if err != nil {
-			return err
-		}
 		f, err := api.Fsck(ctx, args[0])
 		if err != nil {
 			return err
@@ -44,11 +39,7 @@ alone. The exit status is 1 if something is wrong that is not being repaired.`,
 		}
 		v := verified{BooksBody: f.Orgs[0]}
 		if repair && v.Missing > 0 {
-			before := v.FirstMissing - 1
-			plan, err := api.ResetCursor(ctx, args[0], httpapi.CursorResetBody{
-				ToSeq: &before, Execute: true, ExpectPosition: &at.Position,
-				Reason: fmt.Sprintf("%d deliveries are missing from %d on", v.Missing, v.FirstMissing),
-			})
+			plan, err := a.makeMissing(ctx, v.BooksBody, "")
 			if err != nil {
 				return fmt.Errorf("repair: %w", err)
 			}

@@ -1,42 +1,245 @@
 package main
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"io"
+	"strings"
+	"time"
 
+	"github.com/grapnel-hooks/grapnel/cmd/internal/client"
 	"github.com/grapnel-hooks/grapnel/cmd/internal/httpapi"
+	"github.com/grapnel-hooks/grapnel/cmd/internal/logging"
+	"github.com/grapnel-hooks/grapnel/fanout"
 	"github.com/spf13/cobra"
 )
 
+// fscked is the JSON of "fsck".
+type fscked struct {
+	httpapi.FsckBody
+	Repairs []httpapi.CursorPlanBody `json:"repairs,omitempty"` // how cursors were moved
+}
+
 func (a *app) fsckCommand() *cobra.Command {
-	return &cobra.Command{
+	var repair bool
+	var reason string
+	c := &cobra.Command{
 		Use:   "fsck [ORG]",
 		Short: "Read the streams again and prove the books",
 		Long: `Read the stream of an organization, or of all, again and prove the books: every
 sequence up to the cursor is, for every endpoint, exactly one of delivered,
 pending, dead, cancelled, not subscribed, rejected, gated or in a recorded gap.
-What is missing is printed, and the exit status is 1 if anything is.`,
+What is missing is printed, and the exit status is 1 if anything is. It changes
+nothing, holds nobody up, and may run at any time.
+
+With --repair, deliveries that are missing are made: the cursor is moved back to
+before the first of them, the daemon reads the stream again from there and leaves
+alone what exists, and then the books are proven once more. It is audited with
+the reason, and doing it again changes nothing. Of what cannot be repaired so, it
+says what to do.`,
 		Example: `  grapnel fsck
-  grapnel fsck acme --json`,
+  grapnel fsck acme --repair --reason 'restored rows'`,
 		Args: cobra.MaximumNArgs(1),
-		RunE: func(c *cobra.Command, args []string) error {
-			org := ""
-			if len(args) == 1 {
-				org = args[0]
-			}
-			f, err := a.client().Fsck(c.Context(), org)
-			if err != nil {
-				return err
-			}
-			if err := a.show(f, func() { printBooks(a.out, a.ink(), f) }); err != nil {
-				return err
-			}
-			if !f.Proven {
-				return errReported
-			}
-			return nil
-		},
 	}
+	c.Flags().BoolVar(&repair, "repair", false, "make deliveries that are missing")
+	c.Flags().StringVar(&reason, "reason", "", "why, for the audit (`text`; default: how many were missing)")
+	c.RunE = func(c *cobra.Command, args []string) error {
+		org := ""
+		if len(args) == 1 {
+			org = args[0]
+		}
+		if reason != "" && !repair {
+			return &usageError{errors.New("--reason goes with --repair")}
+		}
+		f, err := a.fsck(c.Context(), org)
+		if err != nil {
+			return err
+		}
+		all := fscked{FsckBody: f}
+		if repair {
+			if all.Repairs, err = a.repair(c.Context(), f, reason); err != nil {
+				return err
+			}
+		}
+		if len(all.Repairs) > 0 {
+			if all.FsckBody, err = a.fsck(c.Context(), org); err != nil {
+				return fmt.Errorf("repaired, but not proven again: %w", err)
+			}
+		}
+		if err := a.show(all, func() { a.printFsck(all) }); err != nil {
+			return err
+		}
+		if !all.Proven {
+			return errReported
+		}
+		return nil
+	}
+	return c
+}
+
+// fsck proves the books. On a terminal it goes from organization to organization, to
+// say how far it is.
+func (a *app) fsck(ctx context.Context, org string) (httpapi.FsckBody, error) {
+	api := a.client()
+	if org != "" || !logging.Colour(a.err) {
+		return api.Fsck(ctx, org)
+	}
+	all := httpapi.FsckBody{Proven: true}
+	began, events := time.Now(), int64(0)
+	defer fmt.Fprint(a.err, clearLine)
+	for page := (client.Page{Limit: 250}); ; {
+		orgs, err := api.Orgs(ctx, page)
+		if err != nil {
+			return all, err
+		}
+		for _, o := range orgs.Data {
+			fmt.Fprintf(a.err, clearLine+"%d organizations, %d events in %s; now %s", len(all.Orgs), events, time.Since(began).Round(time.Second), o.ID)
+			f, err := api.Fsck(ctx, o.ID)
+			if err != nil {
+				return all, err
+			}
+			for _, b := range f.Orgs {
+				events += b.Events
+			}
+			all.Orgs, all.Proven = append(all.Orgs, f.Orgs...), all.Proven && f.Proven
+		}
+		if orgs.NextCursor == nil {
+			return all, nil
+		}
+		page.Cursor = *orgs.NextCursor
+	}
+}
+
+// clearLine goes back to the beginning of a terminal's line and empties it.
+const clearLine = "\r\x1b[K"
+
+// repair makes the missing deliveries of each organization that lacks some.
+func (a *app) repair(ctx context.Context, f httpapi.FsckBody, reason string) ([]httpapi.CursorPlanBody, error) {
+	var moves []httpapi.CursorPlanBody
+	for _, b := range f.Orgs {
+		if b.Missing == 0 {
+			continue
+		}
+		plan, err := a.makeMissing(ctx, b, reason)
+		if err != nil {
+			return moves, fmt.Errorf("repair %s: %w", b.Org, err)
+		}
+		moves = append(moves, plan)
+		if err := a.awaitRead(ctx, plan); err != nil {
+			return moves, fmt.Errorf("repair %s: %w", b.Org, err)
+		}
+	}
+	return moves, nil
+}
+
+// repairTries is how often a move is tried whose cursor moves by itself meanwhile.
+const repairTries = 50
+
+// makeMissing moves the cursor back to before the first delivery that is missing.
+// That is safe wherever the cursor is by then, so it is tried again when it moved.
+func (a *app) makeMissing(ctx context.Context, b httpapi.BooksBody, reason string) (plan httpapi.CursorPlanBody, err error) {
+	if reason == "" {
+		reason = fmt.Sprintf("%d deliveries are missing from %d on", b.Missing, b.FirstMissing)
+	}
+	before := b.FirstMissing - 1
+	for range repairTries {
+		var at httpapi.CursorBody
+		if at, err = a.client().Cursor(ctx, b.Org); err != nil {
+			return plan, err
+		}
+		if at.Position <= before { // somebody did so already
+			return httpapi.CursorPlanBody{Org: b.Org, From: at.Position, To: at.Position, Complete: true, CountedThrough: at.Position}, nil
+		}
+		plan, err = a.client().ResetCursor(ctx, b.Org, httpapi.CursorResetBody{
+			ToSeq: &before, Execute: true, ExpectPosition: &at.Position, Reason: reason,
+		})
+		var refused *httpapi.Problem
+		if !errors.As(err, &refused) || refused.Status != statusConflict {
+			return plan, err
+		}
+	}
+	return plan, fmt.Errorf("%w: it moves too fast to be moved back: \"grapnel cursor pause %s\" first, and \"cursor resume\" after it", err, b.Org)
+}
+
+const (
+	statusConflict = 409
+	readEvery      = 200 * time.Millisecond // looks at a cursor that is on its way
+	readPatience   = time.Minute            // without a step of it
+)
+
+// awaitRead waits until the cursor is where it was before the move.
+func (a *app) awaitRead(ctx context.Context, plan httpapi.CursorPlanBody) error {
+	tick := time.NewTicker(readEvery)
+	defer tick.Stop()
+	last, since := plan.To, time.Now()
+	for {
+		at, err := a.client().Cursor(ctx, plan.Org)
+		switch {
+		case err != nil:
+			return err
+		case at.Position >= plan.From:
+			return nil
+		case at.State == "paused":
+			return fmt.Errorf("the cursor is paused: the deliveries are made once somebody resumes it (grapnel cursor resume %s)", plan.Org)
+		case at.Position != last:
+			last, since = at.Position, time.Now()
+		case time.Since(since) > readPatience:
+			return fmt.Errorf("the cursor was moved back to %d and does not go on from %d: see grapnel cursor show %s", plan.To, at.Position, plan.Org)
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+func (a *app) printFsck(f fscked) {
+	for _, p := range f.Repairs {
+		a.printf("%s was read again from %d to %d, and what was missing was made.\n", p.Org, p.To, p.From)
+	}
+	if len(f.Repairs) > 0 {
+		a.printf("\n")
+	}
+	printBooks(a.out, a.ink(), f.FsckBody)
+	for _, line := range advice(f) {
+		a.printf("%s\n", line)
+	}
+}
+
+// remedies say what to do about what reading again does not mend.
+var remedies = map[fanout.ProblemKind]string{
+	fanout.ProblemUnsubscribed: "nothing is lost: the delivery is one too many; cancel it if it is pending (grapnel delivery cancel)",
+	fanout.ProblemDoubled:      "nothing is lost: the receiver got the same webhook-id twice; keep a copy of the database and report it",
+	fanout.ProblemContradicted: "two records of one sequence; keep a copy of the database and report it",
+	fanout.ProblemIdentity:     "the stream holds another event than the one that was booked: was it replaced without being made anew? See grapnel cursor show",
+	fanout.ProblemAhead:        "booked beyond the cursor: an older database was put back by hand; use grapnel restore",
+	fanout.ProblemForeign:      "a row of another organization; stop the daemon, keep a copy of the database and report it",
+	fanout.ProblemAttempts:     "the log of attempts is not whole; deliveries are not affected",
+	fanout.ProblemDue:          "send it again: grapnel delivery retry",
+	fanout.ProblemPayload:      "as long as the stream has the event, it is sent all the same: grapnel delivery retry; otherwise it dies as payload_lost",
+}
+
+// advice says what to do, a line for each kind of problem that is left.
+func advice(f fscked) []string {
+	var lines []string
+	told := map[string]bool{}
+	for _, b := range f.Orgs {
+		for _, p := range b.Problems {
+			kind, _, _ := strings.Cut(p, " ")
+			what := remedies[fanout.ProblemKind(kind)]
+			if kind == string(fanout.ProblemMissing) && b.Missing > 0 {
+				what = "grapnel fsck " + b.Org + " --repair"
+			}
+			if what == "" || told[what] {
+				continue
+			}
+			told[what] = true
+			lines = append(lines, "What to do about "+kind+": "+what)
+		}
+	}
+	return lines
 }
 
 // printBooks shows what fsck found.
