@@ -28,6 +28,9 @@ type Options struct {
 	// back, in the same incarnation; the zero Position, or one that is not
 	// ahead, when it was not.
 	Furthest Position
+	// Installation is whose books the position is in: with Verify, a stream that
+	// carries another's mark is not read. "": no mark is minded.
+	Installation string
 }
 
 // Next reads the batch that follows the position. It stores nothing: the caller
@@ -63,7 +66,8 @@ type Options struct {
 // than the overlap can hide new events; reading the stream again against the
 // books finds them.
 //
-// Errors wrap [stream.ErrNoStream] and [stream.ErrUnavailable] as log's do.
+// Errors wrap [stream.ErrNoStream] and [stream.ErrUnavailable] as log's do, and a
+// *[stream.ForeignError] when the stream is read for another installation.
 //
 // A position that was moved back has less to be recognised by than the furthest
 // place: a stream rolled back to somewhere between the two looks as it should
@@ -73,7 +77,7 @@ func Next(ctx context.Context, log Log, at Position, o Options) (Batch, error) {
 	if far := o.Furthest; far.Incarnation == at.Incarnation && far.Seq > at.Seq {
 		return again(ctx, log, at, o)
 	}
-	r := reading{log: log, from: at, max: o.Max}
+	r := reading{log: log, from: at, max: o.Max, installation: o.Installation}
 	if r.max <= 0 {
 		r.max = DefaultMax
 	}
@@ -99,12 +103,12 @@ func Next(ctx context.Context, log Log, at Position, o Options) (Batch, error) {
 // again is Next for a position that is behind the furthest one.
 func again(ctx context.Context, log Log, at Position, o Options) (Batch, error) {
 	far := o.Furthest
-	b, err := Next(ctx, log, at, Options{Max: o.Max, Verify: o.Verify})
+	b, err := Next(ctx, log, at, Options{Max: o.Max, Verify: o.Verify, Installation: o.Installation})
 	if err != nil {
 		return b, err
 	}
 	if o.Verify || b.Change != Same {
-		ahead, err := Next(ctx, log, far, Options{Max: o.Max, Verify: true})
+		ahead, err := Next(ctx, log, far, Options{Max: o.Max, Verify: true, Installation: o.Installation})
 		if err != nil || ahead.Change != Same {
 			ahead.From = at
 			return ahead, err
@@ -138,6 +142,8 @@ type reading struct {
 	log  Log
 	from Position
 	max  int
+
+	installation string
 }
 
 // trusting reads on without a question. It is not ok when the answer begins with
@@ -281,7 +287,7 @@ func (r reading) state(ctx context.Context) (stream.State, error) {
 	if err != nil {
 		return s, fmt.Errorf("compare %s with its cursor at %d: %w", r.from.Stream, r.from.Seq, err)
 	}
-	return s, nil
+	return s, s.Foreign(r.installation)
 }
 
 func (r reading) read(ctx context.Context, from stream.Seq, max int) ([]stream.Message, stream.Seq, error) {

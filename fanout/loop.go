@@ -61,6 +61,10 @@ type Options struct {
 	Workers int           // organizations read at once; default 8
 	Sweep   time.Duration // each organization is read at least this often; default 30 s
 
+	// Installation is whose the Books are: a stream that is marked as read for
+	// another one is not read. "": no mark is minded.
+	Installation string
+
 	// Catalogue, if set, is asked before each plan for the event types that
 	// all events must keep to (strict). Nil, or the answer nil, means any.
 	Catalogue func() *catalogue.Catalogue
@@ -355,19 +359,18 @@ func (l *Loop) done(ctx context.Context, org string, s *orgState, hint stream.Se
 		return
 	}
 	before := s.status
-	s.status.Missing = errors.Is(err, stream.ErrNoStream)
-	s.status.Err = ""
+	s.status.Missing, s.status.Unclaimed, s.status.Err = errors.Is(err, stream.ErrNoStream), "", ""
 	if err != nil {
 		s.status.Err = err.Error()
 	}
+	var foreign *stream.ForeignError
+	if errors.As(err, &foreign) {
+		s.status.Unclaimed, s.loaded = foreign.Installation, false // whoever reads it again looks at the mark first
+	}
 	if errors.Is(err, ErrMoved) || errors.Is(err, ErrStale) {
 		s.status.Err = before.Err
-	} else if err != nil && before.Err != s.status.Err {
-		l.o.Logger.Warn("reading stopped; it is tried again", "org", org, "error", err)
 	}
-	if err == nil && before.Err != "" {
-		l.o.Logger.Info("reading goes on", "org", org)
-	}
+	l.turned(org, before, s.status)
 	early := err == nil && !more && hint > s.pos.Seq // the wake-up came before the data could be read
 	if more {
 		s.hint = max(s.hint, hint)
@@ -375,8 +378,8 @@ func (l *Loop) done(ctx context.Context, org string, s *orgState, hint stream.Se
 	switch {
 	case errors.Is(err, ErrMoved), errors.Is(err, ErrStale):
 		l.enqueue(org, s) // somebody changed the books between plan and commit: plan anew
-	case s.status.Missing:
-		s.backoff = 0 // the sweep, or its creation, wakes it
+	case s.status.Missing, s.status.Unclaimed != "":
+		s.backoff = 0 // the sweep, or a change of the stream, wakes it
 	case err != nil, early:
 		if early && s.backoff >= lastBackoff {
 			s.backoff = 0 // a hint is no promise: the sweep is
@@ -463,7 +466,7 @@ func (l *Loop) paused(ctx context.Context, org string) (bool, error) {
 func (l *Loop) read(ctx context.Context, s *orgState, verify bool) (batch cursor.Batch, err error) {
 	far := s.far
 	next := func(at cursor.Position, verify bool) (cursor.Batch, error) {
-		return cursor.Next(ctx, l.o.Log, at, cursor.Options{Max: l.o.Batch, Verify: verify, Furthest: far})
+		return cursor.Next(ctx, l.o.Log, at, cursor.Options{Max: l.o.Batch, Verify: verify, Furthest: far, Installation: l.o.Installation})
 	}
 	var ahead readAhead
 	if s.ahead != nil {

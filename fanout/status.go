@@ -10,6 +10,7 @@ import (
 // Status is how the walk of one organization stands.
 type Status struct {
 	Missing   bool          // its stream does not exist
+	Unclaimed string        // the installation that its stream is marked as read for, when that is another one: it is not read
 	Change    cursor.Change // the last change of its stream's identity
 	Last      stream.Seq    // the newest sequence seen
 	Err       string        // why the last read or commit failed, ""
@@ -18,6 +19,47 @@ type Status struct {
 
 // Panics is how often reading or planning has panicked, since the start.
 func (l *Loop) Panics() int64 { return l.panics.Load() }
+
+// Stats is how many walks stand how.
+type Stats struct {
+	Orgs      int
+	Missing   int // their stream does not exist
+	Unclaimed int // their stream is read for another installation
+	Failing   int // the last read or commit failed, for another reason
+}
+
+// Stats counts how the walks stand.
+func (l *Loop) Stats() (st Stats) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	st.Orgs = len(l.orgs)
+	for _, s := range l.orgs {
+		switch {
+		case s.status.Missing:
+			st.Missing++
+		case s.status.Unclaimed != "":
+			st.Unclaimed++
+		case s.status.Err != "":
+			st.Failing++
+		}
+	}
+	return st
+}
+
+// turned logs how an organization's walk stands now, when that is another way.
+func (l *Loop) turned(org string, before, now Status) {
+	switch {
+	case now.Err == before.Err:
+	case now.Err == "":
+		l.o.Logger.Info("reading goes on", "org", org)
+	case now.Missing:
+		l.o.Logger.Error("the stream is missing: the cursor keeps its place and waits", "org", org, "error", now.Err)
+	case now.Unclaimed != "":
+		l.o.Logger.Error("the stream is another database's: nothing of it is read", "org", org, "installation", now.Unclaimed, "error", now.Err)
+	default:
+		l.o.Logger.Warn("reading stopped; it is tried again", "org", org, "error", now.Err)
+	}
+}
 
 // report logs what an operator wants to know of a batch.
 func (l *Loop) report(org string, b cursor.Batch) {

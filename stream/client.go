@@ -37,6 +37,10 @@ type Options struct {
 	Names                  Names
 	Log                    *slog.Logger // nil: discard
 
+	// Installation is the id of the books that the streams are read for, which
+	// their metadata names; "": streams are not marked, and no mark is minded.
+	Installation string
+
 	// What streams that we make get. Zero values take the defaults.
 	Duplicates time.Duration // how long a dedupe key is remembered by the stream: 10 min
 	MaxBytes   int64         // quota of one stream; appends beyond it fail with ErrFull: 4 GiB

@@ -51,6 +51,9 @@ type State struct {
 	Messages uint64
 	Bytes    uint64
 	Subjects []string
+	// Installation is the id of the books that the stream is marked as read for;
+	// "": it has no mark.
+	Installation string
 }
 
 // Event is one fact that a service appended for an organization, decoded.

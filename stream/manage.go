@@ -115,9 +115,10 @@ type streamInfo struct {
 }
 
 type streamConfig struct {
-	Name        string   `json:"name"`
-	Subjects    []string `json:"subjects"`
-	AllowDirect bool     `json:"allow_direct"`
+	Name        string            `json:"name"`
+	Subjects    []string          `json:"subjects"`
+	AllowDirect bool              `json:"allow_direct"`
+	Metadata    map[string]string `json:"metadata"`
 }
 
 type streamState struct {
@@ -154,6 +155,8 @@ func (i streamInfo) state() State {
 		Messages: i.State.Messages,
 		Bytes:    i.State.Bytes,
 		Subjects: i.Config.Subjects,
+
+		Installation: i.Config.Metadata[markKey],
 	}
 	if s.Messages == 0 {
 		s.First = s.Last + 1
@@ -215,9 +218,10 @@ type OrgStream struct {
 
 // Create makes the organization's stream, or adopts the one that has its name:
 // then only what Grapnel cannot do without is added (direct reads, wake-ups,
-// atomic batches, missing subjects), and its limits are left alone. Doing it
-// again changes nothing. A subject that another stream binds is an error that
-// names that stream.
+// atomic batches, missing subjects, our mark), and its limits are left alone.
+// Doing it again changes nothing. A subject that another stream binds is an
+// error that names that stream; a stream that carries another installation's
+// mark is left alone, with a *[ForeignError].
 func (c *Client) Create(ctx context.Context, s OrgStream) (State, error) {
 	name := c.names.Stream(s.Org)
 	fail := func(err error) (State, error) {
@@ -287,6 +291,7 @@ func (c *Client) config(s OrgStream) jetstream.StreamConfig {
 		AllowDirect:        true,
 		AllowAtomicPublish: true,
 		RePublish:          c.republish(s.Org, s.Subjects),
+		Metadata:           c.marked(nil),
 	}
 }
 
@@ -314,6 +319,10 @@ func (c *Client) adopt(ctx context.Context, s OrgStream) (State, error) {
 		return State{}, err
 	}
 	if err := adoptable(had.Config); err != nil {
+		return State{}, err
+	}
+	ours, err := c.ours(had.Config)
+	if err != nil {
 		return State{}, err
 	}
 	want := raw.Config
@@ -348,13 +357,19 @@ func (c *Client) adopt(ctx context.Context, s OrgStream) (State, error) {
 	} else if had.Destination != rp.Destination {
 		c.log.Warn("stream republishes elsewhere: its events are found by the sweep only", "stream", name, "destination", had.Destination)
 	}
+	if !ours {
+		errs = append(errs, set("metadata", c.marked(had.Config.Metadata)))
+	}
 	if err := errors.Join(errs...); err != nil {
 		return State{}, err
 	}
 	if len(changes) == 0 {
 		return i.state(), nil
 	}
-	if err := c.api(ctx, "STREAM.UPDATE."+name, want, &i); err != nil {
+	if err := c.api(ctx, "STREAM.UPDATE."+name, want, &i); unmarkable(changes, err) {
+		c.log.Warn("stream cannot be marked as read by this database: another one would not notice that it is", "stream", name, "error", err)
+		return i.state(), nil
+	} else if err != nil {
 		return State{}, err
 	}
 	c.log.Info("stream adopted", "org", s.Org, "stream", name, "changed", strings.Join(changes, " "))
@@ -469,12 +484,20 @@ func (c *Client) explain(ctx context.Context, err error, name string, subjects [
 }
 
 // Remove deletes the organization's stream and every event in it. It wraps
-// ErrNoStream when there is none.
+// ErrNoStream when there is none, and a *[ForeignError] when it is read for
+// somebody else.
 func (c *Client) Remove(ctx context.Context, org string) error {
 	if err := CheckOrg(org); err != nil {
 		return fmt.Errorf("remove stream: %w", err)
 	}
 	name := c.names.Stream(org)
+	st, err := c.State(ctx, name)
+	if err == nil {
+		err = st.Foreign(c.options.Installation)
+	}
+	if err != nil {
+		return fmt.Errorf("remove stream: %w", err)
+	}
 	if err := c.api(ctx, "STREAM.DELETE."+name, nil, nil); err != nil {
 		return fmt.Errorf("remove stream %s: %w", name, apiFailure(err))
 	}

@@ -66,17 +66,19 @@ func (c *Client) subscribed() {
 	}
 }
 
-// OnStream calls f when an organization's stream was created or deleted, by
-// whomever. Like wake-ups, it is a hint that may get lost.
+// OnStream calls f when an organization's stream was created, changed or
+// deleted, by whomever. Like wake-ups, it is a hint that may get lost.
 func (c *Client) OnStream(f func(org string, created bool)) error {
-	for _, what := range []string{"CREATED.", "DELETED."} {
+	for _, what := range []string{"CREATED.", "UPDATED.", "DELETED."} {
 		_, err := c.nc.Subscribe(advisories+what+"*", func(m *nats.Msg) {
 			name, _ := strings.CutPrefix(m.Subject, advisories+what)
 			org, ok := c.names.Org(name)
 			if !ok {
 				return
 			}
-			c.forgetNewest(name)
+			if what != "UPDATED." {
+				c.forgetNewest(name)
+			}
 			f(org, what == "CREATED.")
 		})
 		if err != nil {

@@ -47,6 +47,7 @@ type memory struct {
 	stored   []time.Time      // of every message ever stored; the one at Seq 1 is first
 	messages []stream.Message // those that are there, ascending
 	bytes    uint64           // of messages
+	mark     string           // the installation that it is read for
 	hidden   stream.Seq       // the next Read does not see messages from here on; 0: it sees all
 }
 
@@ -127,6 +128,13 @@ func (l *Log) PurgeTo(name string, seq stream.Seq) {
 	s.drop(0, s.index(seq))
 }
 
+// Mark says for which installation the stream is read.
+func (l *Log) Mark(name, installation string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.stream(name).mark = installation
+}
+
 // Rollback takes the stream back to when seq was its newest message, as a power
 // cut does to a broker that acknowledged before its disk had the messages. The
 // creation time stays; sequences after seq are given out again.
@@ -167,6 +175,7 @@ func (l *Log) State(ctx context.Context, name string) (stream.State, error) {
 	st := stream.State{
 		Name: name, Created: s.created, First: s.last() + 1, Last: s.last(),
 		Messages: uint64(len(s.messages)), Bytes: s.bytes, Subjects: slices.Clone(s.subjects),
+		Installation: s.mark,
 	}
 	if len(s.stored) > 0 {
 		st.LastTime = s.stored[len(s.stored)-1]
