@@ -9,7 +9,7 @@ func (a *app) cursorCommand() *cobra.Command {
 	return family("cursor", "See how far each stream is fanned out, hold it and move it", `  grapnel cursor list
   grapnel cursor pause acme`,
 		a.cursorList(), a.cursorShow(), a.cursorReset(), a.cursorPause(), a.cursorResume(), a.cursorGaps(), a.cursorCheck(), a.cursorVerify(),
-		a.cursorExport(), a.cursorImport())
+		a.cursorExport(), a.cursorImport(), a.cursorClaim())
 }
 
 func (a *app) cursorGaps() *cobra.Command {

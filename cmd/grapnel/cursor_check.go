@@ -57,7 +57,7 @@ type judged struct {
 // goes on as any other's.
 var states = map[string]level{
 	"paused": levelWarning, "gap": levelWarning, "regressed": levelCritical,
-	"stream-missing": levelCritical, "unreachable": levelUnknown,
+	"stream-missing": levelCritical, "unclaimed": levelCritical, "unreachable": levelUnknown,
 }
 
 // judge holds a cursor against the limits.

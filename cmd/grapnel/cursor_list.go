@@ -22,7 +22,7 @@ import (
 
 // cursorStates are all states of a cursor, those that people look for first at
 // the front.
-var cursorStates = []string{"stream-missing", "regressed", "unreachable", "behind", "paused", "gap", "gated", "live"}
+var cursorStates = []string{"stream-missing", "unclaimed", "regressed", "unreachable", "behind", "paused", "gap", "gated", "live"}
 
 func (a *app) cursorList() *cobra.Command {
 	var (

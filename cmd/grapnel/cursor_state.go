@@ -25,6 +25,7 @@ type standing struct {
 
 	missing     bool   // the broker has no such stream
 	unreachable string // why the broker cannot be asked; "": it was
+	unclaimed   string // the installation that the stream is marked as read for, when that is another one
 	held        time.Time
 	full        bool
 	pause       *httpapi.CursorPause
@@ -60,6 +61,9 @@ func (s standing) judge() verdict {
 		return verdict{"stream-missing", "the broker has no stream of that name: nothing can be read until it is there again", time.Time{}}
 	case s.unreachable != "":
 		return verdict{"unreachable", "the broker does not answer (" + s.unreachable + "): reading goes on by itself when it does", time.Time{}}
+	case s.unclaimed != "":
+		return verdict{"unclaimed", "another database reads the stream (installation " + s.unclaimed +
+			"), and nothing of it is read here: restore that database's backup, or take the stream over by grapnel cursor claim " + s.org, time.Time{}}
 	case s.pause != nil:
 		return verdict{"paused", s.pausedWhy(), s.pause.At}
 	case s.change == cursor.Regressed && s.now.Sub(s.changedAt) < recently:
@@ -73,8 +77,11 @@ func (s standing) judge() verdict {
 			s.gapCount, s.org), s.gapAt}
 	}
 	v := verdict{state: "live"}
-	if !s.held.IsZero() {
+	switch {
+	case !s.held.IsZero():
 		v.why = s.behindWhy()
+	case s.change == cursor.Recreated && s.now.Sub(s.changedAt) < recently:
+		v.why, v.since = "the stream was deleted and made anew: it is read from its first event", s.changedAt
 	}
 	return v
 }

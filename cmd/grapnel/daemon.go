@@ -63,7 +63,8 @@ type daemonOptions struct {
 	KeepFinished time.Duration // delivered and cancelled deliveries; 0: 30 days
 	KeepDead     time.Duration // dead ones; 0: 90 days
 
-	ParkAfter   int64 // pending deliveries of one endpoint; 0: any number
+	ParkAfter   int64  // pending deliveries of one endpoint; 0: any number
+	OnMissing   string // what becomes of streams that are marked as another database's: see missingFail
 	MaxInFlight int
 	MaxPerOrg   int // of them; 0: a quarter
 	Sweep       time.Duration
@@ -169,7 +170,7 @@ func openDaemon(ctx context.Context, o daemonOptions) (_ *daemon, err error) {
 		return nil, err
 	}
 	broker := o.Broker
-	broker.Names, broker.Log, broker.MaxData = d.names, o.Log, o.MaxData
+	broker.Names, broker.Log, broker.MaxData, broker.Installation = d.names, o.Log, o.MaxData, d.store.Installation()
 	if broker.URL == "" {
 		d.server, err = stream.StartServer(ctx, stream.ServerOptions{
 			Dir: o.Data + "/nats", Listen: o.NATSListen, SyncInterval: o.NATSSync, Log: o.Log,
@@ -222,7 +223,7 @@ func openDaemon(ctx context.Context, o daemonOptions) (_ *daemon, err error) {
 	d.streams = newSeenStreams(d.broker)
 	d.loop = fanout.NewLoop(fanout.Options{
 		Books: d.store, Log: d.streams, Lanes: d.lanes, Names: d.names, MaxData: d.maxData,
-		Catalogue: d.strictTypes, Sweep: o.Sweep, Failpoint: o.Failpoint, Logger: o.Log,
+		Catalogue: d.strictTypes, Sweep: o.Sweep, Installation: d.store.Installation(), Failpoint: o.Failpoint, Logger: o.Log,
 		Tracer: d.eventTracer(),
 	})
 	d.perOrg = prometheus.NewRegistry()
@@ -493,6 +494,9 @@ func (d *daemon) Health() httpapi.Health {
 	}
 	if !d.broker.Connected() {
 		h.Degraded = append(h.Degraded, fmt.Sprintf("the broker cannot be used: %v", d.broker.Err()))
+	}
+	if n := d.loop.Stats().Unclaimed; n > 0 {
+		h.Degraded = append(h.Degraded, fmt.Sprintf("%d streams are read by another database, and are left alone: see grapnel cursor claim", n))
 	}
 	for _, f := range d.broker.Findings() {
 		if !f.Hint {

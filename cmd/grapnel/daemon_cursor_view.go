@@ -115,6 +115,9 @@ func (d *daemon) viewCursor(ctx context.Context, c sqlite.Cursor, kept time.Dura
 	default:
 		st := seen.upTo(status)
 		shown.First, shown.Last, shown.StreamCheckedAt = st.First, st.Last, seen.at
+		if foreign := new(stream.ForeignError); errors.As(st.Foreign(d.store.Installation()), &foreign) {
+			s.unclaimed = foreign.Installation
+		}
 		shown.Lag = cursor.Lag(c.Position, st)
 	}
 	if shown.Lag > 0 && err == nil {

@@ -33,8 +33,9 @@ func (d *daemon) findStreams(ctx context.Context) error {
 	})
 	tick := time.NewTicker(time.Minute)
 	defer tick.Stop()
+	var met census
 	for {
-		if err := d.adopt(ctx); err != nil && ctx.Err() == nil && !errors.Is(err, stream.ErrUnavailable) {
+		if err := d.adopt(ctx, &met); err != nil && ctx.Err() == nil && !errors.Is(err, stream.ErrUnavailable) {
 			d.log.Warn("looking for streams failed; it is tried again", "error", err)
 		}
 		select {
@@ -46,10 +47,14 @@ func (d *daemon) findStreams(ctx context.Context) error {
 	}
 }
 
-func (d *daemon) adopt(ctx context.Context) error {
+// adopt goes through all streams once; met is what the marks came to.
+func (d *daemon) adopt(ctx context.Context, met *census) error {
 	if !d.broker.Connected() {
 		return nil
 	}
+	was := *met
+	*met = census{}
+	defer func() { d.news(was, *met) }()
 	orgs, err := d.store.ListOrgs(ctx)
 	if err != nil {
 		return err
@@ -67,35 +72,62 @@ func (d *daemon) adopt(ctx context.Context) error {
 		if !ok || stream.CheckOrg(org) != nil {
 			continue
 		}
-		if o, ours := known[org]; ours {
-			d.renew(ctx, o, st)
-			continue
+		o, ours := known[org]
+		if !ours {
+			if o, ours, err = d.take(ctx, org, st); err != nil {
+				return err
+			}
 		}
-		if err := d.take(ctx, org, st.Name); err != nil {
-			return err
+		if ours {
+			if err := d.look(ctx, o, st, met); err != nil {
+				return err
+			}
 		}
 	}
 	return nil
 }
 
+// look takes care of the mark of an org's stream, and of what it lacks.
+func (d *daemon) look(ctx context.Context, o sqlite.Org, st stream.State, met *census) error {
+	if st.Installation == "" && met.unmarkable != nil {
+		return nil // each try takes as long as the broker may take to answer
+	}
+	foreign, err := d.meet(ctx, o, st)
+	switch {
+	case foreign:
+		met.foreign++
+		return err
+	case errors.Is(err, stream.ErrNoStream):
+	case err != nil:
+		met.unmarkable = err
+	case st.Installation == "":
+		met.marked++
+	}
+	d.renew(ctx, o, st)
+	return nil
+}
+
 // take adds the organization of a stream that was found, unless it has been
-// added meanwhile.
-func (d *daemon) take(ctx context.Context, org, name string) error {
+// added meanwhile. A stream that is another database's is left as it is.
+func (d *daemon) take(ctx context.Context, org string, st stream.State) (o sqlite.Org, taken bool, err error) {
 	d.making.Lock()
 	defer d.making.Unlock()
 	if _, err := d.store.GetOrg(ctx, org); err == nil {
-		return nil
+		return o, false, nil
 	}
-	if _, err := d.broker.Create(ctx, stream.OrgStream{Org: org}); err != nil {
-		d.log.Error("stream looks like an organization's but cannot be used", "stream", name, "error", err)
-		return nil
+	foreign := st.Foreign(d.store.Installation()) != nil
+	if !foreign {
+		if _, err := d.broker.Create(ctx, stream.OrgStream{Org: org}); err != nil {
+			d.log.Error("stream looks like an organization's but cannot be used", "stream", st.Name, "error", err)
+			return o, false, nil
+		}
 	}
-	if _, err := d.store.AddOrg(ctx, sqlite.Org{ID: org, Payload: stream.PayloadData}); err != nil {
-		return err
+	if o, err = d.store.AddOrg(ctx, sqlite.Org{ID: org, Payload: stream.PayloadData}); err != nil {
+		return o, false, err
 	}
-	d.log.Info("found the stream of an organization", "org", org, "stream", name)
+	d.log.Info("found the stream of an organization", "org", org, "stream", st.Name)
 	d.loop.Add(org)
-	return nil
+	return o, foreign, nil
 }
 
 // renew gives the stream of an org what it lacks when somebody else has made it

@@ -59,7 +59,7 @@ func (i ink) state(s string) string {
 	switch word {
 	case "delivered", "enabled", "live", "proven", "valid":
 		return i.green(s)
-	case "dead", "disabled", "gap", "regressed", "stream-missing", "unreachable", "offline", "WRONG", "revoked", "expired":
+	case "dead", "disabled", "gap", "regressed", "stream-missing", "unclaimed", "unreachable", "offline", "WRONG", "revoked", "expired":
 		return i.red(s)
 	case "pending", "failing", "behind", "paused", "gated":
 		return i.yellow(s)

@@ -83,6 +83,9 @@ func brokerAnswer(field string, err error) error {
 	if errors.Is(err, stream.ErrConflict) {
 		return &httpapi.Invalid{Field: field, Detail: err.Error()}
 	}
+	if foreign := new(stream.ForeignError); errors.As(err, &foreign) {
+		return fmt.Errorf("%w: %w", foreign, httpapi.ErrState)
+	}
 	return err
 }
 
@@ -172,6 +175,9 @@ func (d *daemon) RemoveOrg(ctx context.Context, org string) error {
 	}
 	if len(endpoints) > 0 {
 		return fmt.Errorf("organization %s has %d endpoints; remove them first: %w", org, len(endpoints), httpapi.ErrState)
+	}
+	if st, err := d.broker.State(ctx, d.names.Stream(org)); err == nil && st.Foreign(d.store.Installation()) != nil {
+		return brokerAnswer("org", st.Foreign(d.store.Installation()))
 	}
 	d.loop.Forget(org)
 	if err := d.store.RemoveOrg(d.asked(ctx, nil), org); err != nil {

@@ -64,6 +64,7 @@ type Serve struct {
 	NAT64                              []netip.Prefix // by which this network reaches IPv4 addresses
 	SecretsKeyFile                     string         // "": secrets.key in Data
 	SecretsKeys                        []seal.Key     // instead of a file; from the environment only
+	OnMissing                          string         // fail, new or all: what becomes of streams that are marked as another database's
 	ParkAfter                          int64          // pending deliveries of one endpoint; 0: any number
 	LogFormat                          string         // auto, text or json
 	LogLevel                           slog.Level

@@ -115,6 +115,8 @@ var settings = []setting{
 		set: text(func(c *Serve) *string { return &c.SecretsKeyFile }, nil)},
 	{flag: "park-after", usage: "how many `deliveries` of one endpoint may be pending; beyond, it keeps a place in the stream instead and catches up from there; 0 for any number", want: "0 to 100000000", initial: "100000", reload: true,
 		set: number(func(c *Serve) *int64 { return &c.ParkAfter }, "a number of deliveries", 0, 100_000_000)},
+	{flag: "on-missing-cursor", usage: "where to begin in a stream that another database has read and this one has not: fail (nowhere, until somebody claims it), new (at its end) or all (at its beginning)", want: "fail, new or all", initial: "fail",
+		set: text(func(c *Serve) *string { return &c.OnMissing }, oneOf("fail", "new", "all"))},
 	{flag: "log-format", usage: "auto (text on a terminal, JSON elsewhere), text or json", want: "auto, text or json", initial: "auto",
 		set: text(func(c *Serve) *string { return &c.LogFormat }, oneOf("auto", "text", "json"))},
 	{flag: "log-level", usage: "debug, info, warn or error", want: "debug, info, warn or error", initial: "info", reload: true,

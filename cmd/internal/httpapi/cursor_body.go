@@ -28,7 +28,7 @@ type Cursor struct {
 	Gaps            int64 // ranges
 	Pace            Pace
 
-	State     string    // live, behind, paused, gated, gap, regressed, stream-missing, unreachable
+	State     string    // live, behind, paused, gated, gap, regressed, stream-missing, unclaimed, unreachable
 	Why       string    // it is in that state, for people, and what ends it; "": there is nothing to say
 	Since     time.Time // when it began; zero: it is not known
 	LastError string    // why the last reading or commit failed; "": it did not
@@ -80,7 +80,7 @@ type CursorBody struct {
 	Dead            int64      `json:"dead" example:"0"`
 	Rejected        int64      `json:"rejected" example:"0"`
 	Gaps            int64      `json:"gaps" example:"0"`
-	State           string     `json:"state" enum:"live,behind,paused,gated,gap,regressed,stream-missing,unreachable" example:"behind"`
+	State           string     `json:"state" enum:"live,behind,paused,gated,gap,regressed,stream-missing,unclaimed,unreachable" example:"behind"`
 	Why             string     `json:"why,omitempty" example:"reading 12.5 events/s: done in about 1s if none are added" doc:"For operators: why it is in that state, and what ends it"`
 	Since           *time.Time `json:"since" doc:"Since when; null when it is not known"`
 	LastError       string     `json:"last_error,omitempty" doc:"For operators: why the last reading or commit failed"`

@@ -22,6 +22,7 @@ func (p OrgPage) place(list string) (at Place, err error) {
 func (a *api) cursors() {
 	const tag = "cursors"
 	a.cursorMoves()
+	a.cursorClaims()
 	handle(a, route{id: "get-cursor", method: http.MethodGet, path: base + "/orgs/{org}/cursor", tag: tag, access: access{scope: CursorsRead},
 		summary: "Show how far the organization's stream is fanned out"},
 		func(ctx context.Context, in *OrgPath) (*answer[CursorBody], error) {

@@ -52,6 +52,7 @@ type Service interface {
 	Memory
 	Catalogue
 	CursorMoves
+	CursorClaims
 	Secrets
 	Filters
 	Holds

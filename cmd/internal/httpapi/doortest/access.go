@@ -62,6 +62,7 @@ var accesses = map[string]access{
 	"POST /api/v1/orgs/{org}/replays/{id}/cancel":   {scope: manage, gated: true, entries: 1},
 
 	"GET /api/v1/orgs/{org}/cursor":         {scope: curs},
+	"POST /api/v1/orgs/{org}/cursor/claim":  {scope: move, operator: true}, // the example's is ours already
 	"POST /api/v1/orgs/{org}/cursor/pause":  {scope: move, entries: 1},
 	"POST /api/v1/orgs/{org}/cursor/reset":  {scope: move},             // the example only foresees
 	"POST /api/v1/orgs/{org}/cursor/resume": {scope: move, entries: 1}, // comes after it, in the order of the paths
