@@ -21,7 +21,7 @@ import (
 
 // needed are the daemon's permissions: subject → whether it is subscribed to.
 var needed = map[string]bool{
-	"_INBOX.>": true, "wake.*.>": true, "$JS.EVENT.ADVISORY.STREAM.CREATED.*": true, "$JS.EVENT.ADVISORY.STREAM.DELETED.*": true,
+	"_INBOX.>": true, "wake.*.>": true, "$JS.EVENT.ADVISORY.STREAM.CREATED.*": true, "$JS.EVENT.ADVISORY.STREAM.UPDATED.*": true, "$JS.EVENT.ADVISORY.STREAM.DELETED.*": true,
 	"events.*.>": false, "$JS.API.INFO": false, "$JS.API.STREAM.LIST": false, "$JS.API.STREAM.NAMES": false,
 	"$JS.API.STREAM.INFO.*": false, "$JS.API.STREAM.CREATE.*": false, "$JS.API.STREAM.UPDATE.*": false, "$JS.API.STREAM.DELETE.*": false,
 	"$JS.API.STREAM.MSG.GET.*": false, "$JS.API.DIRECT.GET.*": false,

@@ -42,7 +42,7 @@ func load(t *testing.T, args []string, env map[string]string, text string) (Serv
 }
 
 func defaults(change func(*Serve)) Serve {
-	c := Serve{Data: "./grapnel-data", Listen: "127.0.0.1:8480", NATSListen: "127.0.0.1:4222", SubjectPrefix: "events", MaxEventSize: 256 << 10, RateLimit: 50, ParkAfter: 100_000, LogFormat: "auto", TraceSample: 0.1}
+	c := Serve{Data: "./grapnel-data", Listen: "127.0.0.1:8480", NATSListen: "127.0.0.1:4222", SubjectPrefix: "events", MaxEventSize: 256 << 10, RateLimit: 50, OnMissing: "fail", ParkAfter: 100_000, LogFormat: "auto", TraceSample: 0.1}
 	if change != nil {
 		change(&c)
 	}
@@ -77,6 +77,7 @@ allow_port: [9443, 10443]
 secrets_key_file: /etc/grapnel/secrets.key
 rate_limit: 200
 park_after: 5000
+on_missing_cursor: new
 trusted_proxy: 192.0.2.0/24
 log_format: json
 log_level: debug
@@ -109,7 +110,7 @@ retention:
 		{name: "empty variable is none", env: map[string]string{"GRAPNEL_LISTEN": ""}, want: defaults(nil)},
 		{name: "whole file", file: everything, want: Serve{
 			Data: "/var/lib/grapnel", Listen: "off", Admin: "127.0.0.1:8481", NATSListen: "127.0.0.1:0", NATSSync: 2 * time.Second, SubjectPrefix: "events", MaxEventSize: 256 << 10, AllowHTTP: true,
-			RateLimit: 200, ParkAfter: 5000, TrustedProxies: nets("192.0.2.0/24"),
+			RateLimit: 200, OnMissing: "new", ParkAfter: 5000, TrustedProxies: nets("192.0.2.0/24"),
 			AllowNetworks: nets("10.0.0.0/8", "fd00::/8"), AllowPorts: []uint16{9443, 10443}, SecretsKeyFile: "/etc/grapnel/secrets.key", LogFormat: "json", LogLevel: slog.LevelDebug, TraceSample: 0.1, File: "grapnel.yaml",
 			Plans:        map[string][]string{"trial": {}, "enterprise": {"outgoing_webhooks"}},
 			KeepFinished: 12 * time.Hour, KeepDead: 90 * 24 * time.Hour,
