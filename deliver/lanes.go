@@ -73,6 +73,7 @@ type Lanes struct {
 
 	wake     chan struct{} // to the pager; holds one
 	nextDue  atomic.Int64  // when the earliest known retry is due; 0: unknown or none
+	lastPass atomic.Pointer[time.Time]
 	draining atomic.Bool
 
 	// Locks are taken in this order: mu, then a lane's, then one of the others.

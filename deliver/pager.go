@@ -30,6 +30,8 @@ func (l *Lanes) page(ctx context.Context) error {
 	var scanned Place // retries up to here have been looked at
 	for {
 		again, err := l.pass(ctx, &scanned)
+		now := time.Now()
+		l.lastPass.Store(&now)
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
@@ -63,6 +65,16 @@ func (l *Lanes) page(ctx context.Context) error {
 			return ctx.Err()
 		}
 	}
+}
+
+// LastPass is when the books were looked through last for what is due, which
+// happens at least each minute while Run runs; zero: not yet. At the start that
+// can take longer.
+func (l *Lanes) LastPass() time.Time {
+	if at := l.lastPass.Load(); at != nil {
+		return *at
+	}
+	return time.Time{}
 }
 
 // pass reads the books once for each purpose. It reports whether there is more

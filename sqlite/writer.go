@@ -41,6 +41,7 @@ type writer struct {
 	spare     []deliver.Record   // room for the next batch
 
 	ops     chan *op
+	pulse   chan struct{} // taken between transactions
 	kick    chan struct{} // records began to wait, or are worth a transaction
 	closing chan struct{}
 	done    chan struct{}
@@ -76,6 +77,7 @@ func newWriter(s *Store, db *sql.DB) *writer {
 		kept:    make(map[int64]struct{}),
 		health:  make(map[int64]unwell),
 		ops:     make(chan *op, maxOps),
+		pulse:   make(chan struct{}),
 		kick:    make(chan struct{}, 1),
 		closing: make(chan struct{}),
 		done:    make(chan struct{}),
@@ -220,6 +222,20 @@ func (w *writer) record(ctx context.Context, r deliver.Record) error {
 	return nil
 }
 
+// Pulse returns when the writer has come round: its goroutine is between two
+// transactions. A full disk does not hold that up, a disk that hangs does. It
+// fails when ctx ends or the store is closed first.
+func (s *Store) Pulse(ctx context.Context) error {
+	select {
+	case s.w.pulse <- struct{}{}:
+		return nil
+	case <-s.w.closing:
+		return ErrClosed
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
 // awaitRoom waits until the disk is not full any more.
 func (w *writer) awaitRoom(ctx context.Context) {
 	for {
@@ -313,6 +329,7 @@ func (w *writer) gather(ops []*op, timer *time.Timer) ([]*op, bool) {
 		select {
 		case o := <-w.ops:
 			return w.drain(append(ops, o)), true
+		case <-w.pulse:
 		case <-w.kick:
 		case <-timer.C:
 			if w.stuck != nil || w.queued() > 0 {

@@ -396,3 +396,31 @@ func TestFaults(t *testing.T) {
 		})
 	}
 }
+
+// OPS-05: the writer has a pulse with a full disk, and none while it is stuck.
+func TestPulse(t *testing.T) {
+	s := open(t, Options{Dir: t.TempDir()})
+	err := s.w.do(t.Context(), func(*txn) error { return sqlite3.Error{Code: sqlite3.ErrFull} })
+	if !errors.Is(err, fanout.ErrFull) || !s.Full() {
+		t.Fatalf("the disk is not full: %v", err)
+	}
+	if err := s.Pulse(t.Context()); err != nil {
+		t.Errorf("with a full disk: %v", err)
+	}
+	release := holdWriter(t, s)
+	ctx, cancel := context.WithCancel(t.Context())
+	came := make(chan error, 1)
+	go func() { came <- s.Pulse(ctx) }()
+	cancel()
+	if err := <-came; !errors.Is(err, context.Canceled) {
+		t.Errorf("while it is stuck: %v", err)
+	}
+	release()
+	if err := s.Pulse(t.Context()); err != nil {
+		t.Errorf("afterwards: %v", err)
+	}
+	shut(t, s)
+	if err := s.Pulse(t.Context()); !errors.Is(err, ErrClosed) {
+		t.Errorf("closed: %v", err)
+	}
+}

@@ -73,6 +73,8 @@ type daemonOptions struct {
 	Failpoint   func(name string)
 	Tracing     telemetry.Options // its Endpoint nil: nothing is traced
 	Log         *slog.Logger
+	// Supervisor is told how the daemon is; nil: nobody is.
+	Supervisor *supervisor
 
 	Configured *configured // where all of this comes from; nil: from nowhere that could be read again
 }
@@ -123,6 +125,7 @@ type daemon struct {
 	registry *prometheus.Registry
 	perOrg   *prometheus.Registry // names organizations
 	metrics  *metrics
+	heart    *heart
 	started  time.Time
 	disabled sync.Map // row of an endpoint → why it was disabled when it was last looked at
 	ready    atomic.Bool
@@ -215,6 +218,10 @@ func openDaemon(ctx context.Context, o daemonOptions) (_ *daemon, err error) {
 		Formats:     d.formats,
 		Log:         o.Log,
 	})
+	d.heart = &heart{
+		pulse: d.store.Pulse, pass: d.lanes.LastPass, every: o.Supervisor.beats(),
+		told: func() { o.Supervisor.beat(d.status()) },
+	}
 	d.replayer = newReplayer(d)
 	d.catchups = fanout.NewCatchupLoop(fanout.CatchupOptions{
 		Books: d.store, Log: d.broker, Lanes: d.lanes, Names: d.names, MaxData: d.maxData,
@@ -312,9 +319,12 @@ func (d *daemon) Run(ctx context.Context) error {
 	if d.server != nil {
 		start("broker", d.watchServer)
 	}
+	start("heartbeat", d.heart.Run)
 	d.ready.Store(true)
+	d.cfg.Supervisor.ready(d.status())
 	<-ctx.Done()
 	d.draining.Store(true)
+	d.cfg.Supervisor.stopping()
 	if n := d.lanes.Stats().InFlight; n > 0 {
 		d.log.Info("stopping: requests in flight are let end", "in_flight", n)
 	}
@@ -488,6 +498,9 @@ func (d *daemon) Health() httpapi.Health {
 		h.Ready = errors.New("starting")
 	case d.store.Full():
 		h.Ready = errors.New("store_full: the disk is full; nothing new is sent until there is room")
+	}
+	if !d.draining.Load() { // what has ended by then is not missed
+		h.Alive = d.heart.alive()
 	}
 	if at, held := d.store.Held(); held {
 		h.Degraded = append(h.Degraded, "held: the database is a backup of "+at.UTC().Format(time.RFC3339)+"; see grapnel resume")

@@ -95,6 +95,8 @@ func (d *daemon) Reload(ctx context.Context) (httpapi.Reloaded, error) {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	d.cfg.Supervisor.reloading()
+	defer func() { d.cfg.Supervisor.reloaded(d.status()) }()
 	next, err := c.load()
 	var taken config.Serve
 	if err == nil {

@@ -99,6 +99,7 @@ func serve(ctx context.Context, cfg config.Serve, told *configured, log *slog.Lo
 		return err
 	}
 	options := daemonFrom(cfg, log)
+	options.Supervisor = newSupervisor(log)
 	options.Configured = told
 	for _, l := range []net.Listener{public, admin} {
 		if l != nil {
