@@ -195,18 +195,26 @@ func (o *orgState) counts(waiting int64) Counts {
 	return Counts{Pending: pending, Due: max(pending-waiting, 0), Dead: o.dead.Load()}
 }
 
+// stateCounts count what is pending and dead, by endpoint.
+var stateCounts = [...]struct {
+	query string
+	of    func(n int64) change
+}{
+	{"SELECT endpoint, count(*) FROM deliveries INDEXED BY deliveries_pending WHERE state=0 GROUP BY endpoint",
+		func(n int64) change { return change{pending: n} }},
+	{"SELECT endpoint, count(*) FROM deliveries INDEXED BY deliveries_failed WHERE state>=2 AND state=2 GROUP BY endpoint",
+		func(n int64) change { return change{dead: n} }},
+}
+
 // loadCounts counts what is pending and dead by the two partial indexes.
 func (s *Store) loadCounts() error {
 	s.standing.of = make(map[int64]change)
-	for query, of := range map[string]func(n int64) change{
-		"SELECT endpoint, count(*) FROM deliveries INDEXED BY deliveries_pending WHERE state=0 GROUP BY endpoint":             func(n int64) change { return change{pending: n} },
-		"SELECT endpoint, count(*) FROM deliveries INDEXED BY deliveries_failed WHERE state>=2 AND state=2 GROUP BY endpoint": func(n int64) change { return change{dead: n} },
-	} {
+	for _, count := range stateCounts {
 		counts := make(map[int64]change)
 		err := s.w.c.query(func(r row) error {
-			counts[r.int(0)] = of(r.int(1))
+			counts[r.int(0)] = count.of(r.int(1))
 			return nil
-		}, query)
+		}, count.query)
 		if err != nil {
 			return err
 		}

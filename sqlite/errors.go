@@ -13,6 +13,9 @@ var (
 	// ErrNewer: the database was written by a newer version of the program.
 	// It was not touched.
 	ErrNewer = errors.New("database is of a newer version")
+	// ErrOlder: the database is of an earlier version, and may not be changed, as
+	// bringing it forward would.
+	ErrOlder = errors.New("database is of an earlier version")
 	// ErrCorrupt: the file is not a database of ours, or it is damaged. It was
 	// not touched.
 	ErrCorrupt = errors.New("database is damaged or not ours")

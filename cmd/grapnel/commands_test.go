@@ -393,6 +393,8 @@ func TestCommands(t *testing.T) {
 			"cursor list --state behind,stream-missing --json",
 			"cursor list --org '*-s*'",
 			"cursor show behind",
+			"cursor check",
+			"cursor check --format nagios",
 		}},
 		{"cursor-check", stuck(t), []string{
 			"cursor check",
@@ -402,6 +404,11 @@ func TestCommands(t *testing.T) {
 			"cursor pause acme",
 			"cursor check acme",
 			"cursor check nobody",
+			"cursor check acme --format nagios",
+			"cursor check --format prometheus",
+			"cursor check nobody --format nagios",
+			"cursor check nobody --json",
+			"cursor check --format xml",
 		}},
 		{"cursor-verify", lost(t), []string{
 			"cursor verify acme",

@@ -2,8 +2,6 @@ package main
 
 import (
 	"fmt"
-	"math"
-	"strings"
 	"time"
 
 	"github.com/grapnel-hooks/grapnel/cmd/internal/httpapi"
@@ -26,11 +24,15 @@ func (l level) String() string { return [...]string{"ok", "warning", "critical",
 // MarshalText implements encoding.TextMarshaler.
 func (l level) MarshalText() ([]byte, error) { return []byte(l.String()), nil }
 
-// worse is the level that matters of the two. What cannot be known matters less
-// than what is known to be critical.
+// rank is how much the level matters. What cannot be known matters less than what
+// is known to be critical.
+func (l level) rank() int {
+	return [...]int{levelOK: 0, levelWarning: 1, levelUnknown: 2, levelCritical: 3}[l]
+}
+
+// worse is the level that matters of the two.
 func (l level) worse(m level) level {
-	rank := [...]int{levelOK: 0, levelWarning: 1, levelUnknown: 2, levelCritical: 3}
-	if rank[m] > rank[l] {
+	if m.rank() > l.rank() {
 		return m
 	}
 	return l
@@ -57,7 +59,7 @@ type judged struct {
 // goes on as any other's.
 var states = map[string]level{
 	"paused": levelWarning, "gap": levelWarning, "regressed": levelCritical,
-	"stream-missing": levelCritical, "unclaimed": levelCritical, "unreachable": levelUnknown,
+	"stream-missing": levelCritical, "unclaimed": levelCritical, "unreachable": levelUnknown, stateOffline: levelUnknown,
 }
 
 // judge holds a cursor against the limits.
@@ -90,11 +92,16 @@ func (l cursorLimits) judge(b httpapi.CursorBody) judged {
 // cursorChecks is the JSON of "cursor check".
 type cursorChecks struct {
 	Level   level    `json:"level"`
+	Error   string   `json:"error,omitempty"` // why nothing is known
 	Cursors []judged `json:"cursors"`
+
+	limits cursorLimits
 }
 
 func (a *app) cursorCheck() *cobra.Command {
 	var limits cursorLimits
+	var from cursorSource
+	var format string
 	c := &cobra.Command{
 		Use:   "check [ORG]",
 		Short: "Check cursors against thresholds, for monitoring",
@@ -104,8 +111,12 @@ age. The exit status is the one that monitoring systems expect: 0 fine, 1 warnin
 organization does not exist). A threshold of 0 is none.
 
 A paused cursor and a gap of the last day are a warning; a stream that is missing
-or was rolled back is critical.`,
-		Example: `  grapnel cursor check
+or was rolled back is critical.
+
+--format says how it is told: text; json; nagios, a line with performance data, as
+plug-ins of Nagios, Icinga and Sensu print; or prometheus, a file for the node
+exporter's textfile collector. With --db, lag and age are unknown.`,
+		Example: `  grapnel cursor check --format nagios
   grapnel cursor check acme --critical-age 5m --warn-lag 0`,
 		Args: cobra.MaximumNArgs(1),
 	}
@@ -114,28 +125,36 @@ or was rolled back is critical.`,
 	f.Uint64Var(&limits.criticalLag, "critical-lag", 100_000, "critical at `N` events behind")
 	f.DurationVar(&limits.warnAge, "warn-age", time.Minute, "warn when the oldest unread event is so old")
 	f.DurationVar(&limits.criticalAge, "critical-age", 10*time.Minute, "critical when it is so old")
+	f.StringVar(&format, "format", "text", "text, json, nagios or prometheus")
+	from.define(f)
 	c.RunE = func(c *cobra.Command, args []string) error {
+		if a.json {
+			format = "json"
+		}
+		print, ok := checkFormats[format]
+		if !ok {
+			return &usageError{fmt.Errorf("--format %q: want text, json, nagios or prometheus", format)}
+		}
 		var all []httpapi.CursorBody
 		var err error
 		if len(args) == 1 {
-			all = make([]httpapi.CursorBody, 1)
-			all[0], err = a.client().Cursor(c.Context(), args[0])
+			var one cursorDetail
+			one, err = from.cursor(c.Context(), a, args[0])
+			all = []httpapi.CursorBody{one.CursorBody}
 		} else {
-			var found httpapi.List[httpapi.CursorBody]
-			found, err = collect(c.Context(), listFlags{limit: math.MaxInt}, a.client().Cursors)
-			all = found.Data
+			all, err = from.cursors(c.Context(), a)
 		}
+		checks := cursorChecks{Cursors: []judged{}, limits: limits}
 		if err != nil {
-			a.printf("UNKNOWN: %v\n", err)
-			return &statusError{int(levelUnknown)}
+			checks.Level, checks.Error = levelUnknown, err.Error()
+		} else {
+			for _, b := range all {
+				j := limits.judge(b)
+				checks.Cursors = append(checks.Cursors, j)
+				checks.Level = checks.Level.worse(j.Level)
+			}
 		}
-		checks := cursorChecks{Cursors: []judged{}}
-		for _, b := range all {
-			j := limits.judge(b)
-			checks.Cursors = append(checks.Cursors, j)
-			checks.Level = checks.Level.worse(j.Level)
-		}
-		if err := a.show(checks, func() { a.printChecks(checks) }); err != nil {
+		if err := print(a.out, checks); err != nil {
 			return err
 		}
 		if checks.Level != levelOK {
@@ -144,28 +163,4 @@ or was rolled back is critical.`,
 		return nil
 	}
 	return c
-}
-
-// printChecks says on the first line, which is all that some systems show, how
-// many there are of what.
-func (a *app) printChecks(checks cursorChecks) {
-	bad := 0
-	for _, j := range checks.Cursors {
-		if j.Level != levelOK {
-			bad++
-		}
-	}
-	what := fmt.Sprintf("%d cursors", len(checks.Cursors))
-	if len(checks.Cursors) == 1 {
-		what = "1 cursor"
-	}
-	if bad > 0 {
-		what = fmt.Sprintf("%d of %s", bad, what)
-	}
-	a.printf("%s: %s\n", strings.ToUpper(checks.Level.String()), what)
-	for _, j := range checks.Cursors {
-		if j.Level != levelOK {
-			a.printf("%s %s: %s\n", j.Level, j.Org, strings.Join(j.Reasons, ", "))
-		}
-	}
 }

@@ -19,7 +19,9 @@ type cursorSource struct {
 	db string // --db
 }
 
-func (s *cursorSource) define(f *pflag.FlagSet) {}
+func (s *cursorSource) define(f *pflag.FlagSet) {
+	f.StringVar(&s.db, "db", "", "read this database `file`, or the one in this directory, instead of asking a daemon; nothing is written")
+}
 
 // offline reports that nobody can be asked but the database.
 func (s *cursorSource) offline() bool { return s.db != "" }
@@ -38,11 +40,17 @@ const newest = 10
 
 // cursors are those of all organizations, by id.
 func (s *cursorSource) cursors(ctx context.Context, a *app) ([]httpapi.CursorBody, error) {
+	if s.offline() {
+		return s.readCursors(ctx)
+	}
 	all, err := collect(ctx, listFlags{limit: math.MaxInt}, a.client().Cursors)
 	return all.Data, err
 }
 
 func (s *cursorSource) cursor(ctx context.Context, a *app, org string) (d cursorDetail, err error) {
+	if s.offline() {
+		return s.readCursor(ctx, org)
+	}
 	api := a.client()
 	if d.CursorBody, err = api.Cursor(ctx, org); err != nil {
 		return d, err
@@ -58,6 +66,9 @@ func (s *cursorSource) cursor(ctx context.Context, a *app, org string) (d cursor
 }
 
 func (s *cursorSource) gaps(ctx context.Context, a *app, org string, l listFlags) (httpapi.List[httpapi.GapBody], error) {
+	if s.offline() {
+		return s.readGaps(ctx, org, l)
+	}
 	return collect(ctx, l, func(ctx context.Context, p client.Page) (httpapi.List[httpapi.GapBody], error) {
 		return a.client().Gaps(ctx, org, p)
 	})

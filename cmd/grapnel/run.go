@@ -195,7 +195,7 @@ func (a *app) report(c *cobra.Command, err error) int {
 	switch {
 	case errors.As(err, &lock):
 		return exitRunning
-	case errors.As(err, &conf), errors.Is(err, sqlite.ErrNewer), errors.Is(err, sqlite.ErrKey):
+	case errors.As(err, &conf), errors.Is(err, sqlite.ErrNewer), errors.Is(err, sqlite.ErrOlder), errors.Is(err, sqlite.ErrKey):
 		return exitConfig
 	case errors.Is(err, sqlite.ErrCorrupt):
 		return exitCorrupt

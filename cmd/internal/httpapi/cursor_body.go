@@ -124,6 +124,16 @@ func cursorFor(ctx context.Context, c Cursor) CursorBody {
 	return cursorBody(c)
 }
 
+// ShowCursor, ShowGap and ShowRejected are what the API would answer to an
+// operator, for whoever reads the books without it.
+func ShowCursor(c Cursor) CursorBody { return cursorBody(c) }
+
+// ShowGap: see [ShowCursor].
+func ShowGap(g Gap) GapBody { return gapBody(g) }
+
+// ShowRejected: see [ShowCursor].
+func ShowRejected(org string, r Rejected) RejectedBody { return rejectedBody(org, r) }
+
 func cursorBody(c Cursor) CursorBody {
 	b := CursorBody{
 		Org: c.Org, Stream: c.Stream, StreamCreated: optional(c.Created), Incarnation: c.Incarnation,
