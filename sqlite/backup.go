@@ -310,7 +310,10 @@ func Restore(ctx context.Context, file string, o RestoreOptions) (r BackupReport
 	if err := os.MkdirAll(o.Dir, 0o700); err != nil {
 		return r, fmt.Errorf("data directory: %w", err)
 	}
-	path := filepath.Join(o.Dir, FileName)
+	path, err := filepath.Abs(filepath.Join(o.Dir, FileName)) // as a URI has it
+	if err != nil {
+		return r, fmt.Errorf("data directory: %w", err)
+	}
 	for _, suffix := range []string{"", "-wal", "-shm"} {
 		if _, err := os.Lstat(path + suffix); !errors.Is(err, fs.ErrNotExist) {
 			return r, fmt.Errorf("%s: %w", path+suffix, cmpErr(err, ErrExists))

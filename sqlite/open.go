@@ -60,6 +60,9 @@ type Options struct {
 	// what was committed survives a power cut; NORMAL that it survives a crash of
 	// the process only.
 	Synchronous string
+	// Replicated leaves it to another program, which copies the log, when the log is
+	// folded into the database (wal.go).
+	Replicated bool
 	// Gated says whether a plan lacks outgoing webhooks; nil: no plan does.
 	Gated func(plan string) bool
 	// KeyFile holds the keys that secrets are sealed with; "" means [KeyFileName]
@@ -229,15 +232,13 @@ func (s *Store) open(ctx context.Context) error {
 		return err
 	}
 
-	writeDB := openDB(s.path, "rw", 1, []string{
+	writeDB := openDB(s.path, "rw", 1, append([]string{
 		fmt.Sprintf("PRAGMA busy_timeout = %d", s.o.busy.Milliseconds()),
 		"PRAGMA journal_mode = WAL",
 		"PRAGMA synchronous = " + s.o.Synchronous,
 		"PRAGMA cache_size = -65536",
-		"PRAGMA wal_autocheckpoint = 1000",
-		"PRAGMA journal_size_limit = 67108864",
 		fmt.Sprintf("PRAGMA max_page_count = %d", max(s.o.maxPages, 0)), // 0 asks, and sets nothing
-	})
+	}, s.o.logPragmas()...))
 	s.w = newWriter(s, writeDB)
 	pinned, err := writeDB.Conn(ctx)
 	if err != nil {
@@ -265,6 +266,9 @@ func (s *Store) open(ctx context.Context) error {
 	s.stopped, s.stop = context.WithCancel(context.Background())
 	s.w.start()
 	s.tasks.Go(s.stayHome)
+	if s.o.Replicated {
+		s.tasks.Go(s.watchLog)
+	}
 	s.tasks.Go(s.seal)
 	s.tasks.Go(s.storeFares)
 	s.tasks.Go(func() { s.sweepAfterStart(s.stopped) })

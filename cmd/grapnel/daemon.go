@@ -65,6 +65,7 @@ type daemonOptions struct {
 
 	ParkAfter   int64  // pending deliveries of one endpoint; 0: any number
 	OnMissing   string // what becomes of streams that are marked as another database's: see missingFail
+	Replicated  bool   // another program copies the database's log
 	MaxInFlight int
 	MaxPerOrg   int // of them; 0: a quarter
 	Sweep       time.Duration
@@ -161,7 +162,7 @@ func openDaemon(ctx context.Context, o daemonOptions) (_ *daemon, err error) {
 	}()
 	d.store, err = sqlite.Open(ctx, sqlite.Options{
 		Dir: o.Data, Log: o.Log, Names: d.names, Gated: d.planGated, Failpoint: o.Failpoint, Synchronous: o.Synchronous,
-		KeyFile: o.KeyFile, Keys: o.Keys, ParkAfter: o.ParkAfter,
+		KeyFile: o.KeyFile, Keys: o.Keys, ParkAfter: o.ParkAfter, Replicated: o.Replicated,
 	})
 	if err != nil {
 		return nil, err

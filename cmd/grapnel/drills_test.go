@@ -137,6 +137,7 @@ var drillVaries = []struct {
 	{regexp.MustCompile(`pid \d+`), "pid N"},
 	{regexp.MustCompile(`"pending":\d+`), `"pending":N`},
 	{regexp.MustCompile(`repeated \d+`), "repeated N"},
+	{regexp.MustCompile(`\d+\.\d s before`), "N s before"},
 	{regexp.MustCompile(` +`), " "}, // columns are as wide as what is in them
 }
 

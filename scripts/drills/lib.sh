@@ -21,7 +21,7 @@ done
 
 dir=$(mktemp -d "${TMPDIR:-/tmp}/drill.XXXXXX")
 export GRAPNEL_DATA=$dir/data
-daemon='' receiver='' broker=''
+daemon='' receiver='' broker='' others=''
 trap cleanup EXIT
 trap 'fail "line $LINENO: $BASH_COMMAND"' ERR
 cd "$dir"
@@ -29,7 +29,7 @@ cd "$dir"
 cleanup() {
 	local status=$?
 	trap - EXIT ERR
-	for pid in $daemon $receiver $broker; do
+	for pid in $daemon $receiver $broker $others; do
 		kill -KILL "$pid" 2>/dev/null || true
 	done
 	wait 2>/dev/null || true

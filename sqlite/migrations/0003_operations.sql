@@ -23,6 +23,7 @@ CREATE TABLE installation(
   one INTEGER PRIMARY KEY CHECK(one = 1),
   id  TEXT NOT NULL                       -- ULID
 );
+
 -- What the books have in common with home.json beside them, see home.go: books without
 -- it, or behind it, were put here from elsewhere.
 CREATE TABLE home(

@@ -65,6 +65,7 @@ type Serve struct {
 	SecretsKeyFile                     string         // "": secrets.key in Data
 	SecretsKeys                        []seal.Key     // instead of a file; from the environment only
 	OnMissing                          string         // fail, new or all: what becomes of streams that are marked as another database's
+	Replicated                         bool           // another program copies the database's log
 	ParkAfter                          int64          // pending deliveries of one endpoint; 0: any number
 	LogFormat                          string         // auto, text or json
 	LogLevel                           slog.Level

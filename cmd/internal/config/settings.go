@@ -117,6 +117,11 @@ var settings = []setting{
 		set: number(func(c *Serve) *int64 { return &c.ParkAfter }, "a number of deliveries", 0, 100_000_000)},
 	{flag: "on-missing-cursor", usage: "where to begin in a stream that another database has read and this one has not: fail (nowhere, until somebody claims it), new (at its end) or all (at its beginning)", want: "fail, new or all", initial: "fail",
 		set: text(func(c *Serve) *string { return &c.OnMissing }, oneOf("fail", "new", "all"))},
+	{flag: "replicated-by", usage: "who copies the database's log away, and decides when it is folded into the database: none or litestream (docs/backup.md)", want: "none or litestream", initial: "none",
+		set: func(c *Serve, v []string) error {
+			c.Replicated = v[0] != "none"
+			return oneOf("none", "litestream")(v[0])
+		}},
 	{flag: "log-format", usage: "auto (text on a terminal, JSON elsewhere), text or json", want: "auto, text or json", initial: "auto",
 		set: text(func(c *Serve) *string { return &c.LogFormat }, oneOf("auto", "text", "json"))},
 	{flag: "log-level", usage: "debug, info, warn or error", want: "debug, info, warn or error", initial: "info", reload: true,
