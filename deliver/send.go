@@ -122,6 +122,17 @@ func NewSender(o SenderOptions) *Sender {
 	return s
 }
 
+// Reach connects to "host:port" as an attempt would, by the proxy if there is one,
+// asks the guard as always, makes TLS, and closes the connection again: no request is
+// sent. The error is what an attempt would show.
+func (s *Sender) Reach(ctx context.Context, address string) error {
+	c, err := s.transports.dialer.dialTLS(ctx, "tcp", address)
+	if err != nil {
+		return err
+	}
+	return c.Close()
+}
+
 // Renew is for when the guard goes by other rules ([Guard.Set]): it says whether
 // requests go to http:// URLs from now on, and lets none use a connection that was
 // made before, whose address the guard might refuse by now. Requests in flight end

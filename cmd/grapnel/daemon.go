@@ -412,10 +412,15 @@ func attemptAttrs(ep *deliver.Endpoint, t *deliver.Ticket, a *deliver.Attempt, n
 // beyond what its organizations and endpoints account for: a burst of requests
 // that hang would else double it. GOMEMLIMIT overrides it.
 func limitMemory(orgs, endpoints int) {
-	const base, perOrg, perEndpoint = 400 << 20, 160 << 10, 2 << 10
 	if os.Getenv("GOMEMLIMIT") == "" {
-		debug.SetMemoryLimit(int64(base + perOrg*orgs + perEndpoint*endpoints))
+		debug.SetMemoryLimit(memoryFor(orgs, endpoints))
 	}
+}
+
+// memoryFor is the bytes that so many organizations and endpoints account for.
+func memoryFor(orgs, endpoints int) int64 {
+	const base, perOrg, perEndpoint = 400 << 20, 160 << 10, 2 << 10
+	return int64(base + perOrg*orgs + perEndpoint*endpoints)
 }
 
 // retain removes what is old, in small steps beside the traffic.

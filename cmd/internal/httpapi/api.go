@@ -72,6 +72,7 @@ func newHandler(o Options, socket bool) http.Handler {
 	a.secrets()
 	a.holds()
 	a.configuration()
+	a.doctor()
 	a.aliases()
 	a.describe()
 	a.docs(mux)

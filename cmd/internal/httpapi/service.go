@@ -57,6 +57,7 @@ type Service interface {
 	Filters
 	Holds
 	Configurations
+	Doctors
 
 	// Gated reports whether the org's plan lacks outgoing webhooks. It is quick
 	// and touches neither disk nor network.

@@ -86,6 +86,7 @@ var accesses = map[string]access{
 	"POST /api/v1/hold/resume": {scope: admin, operator: true},
 
 	"GET /api/v1/config":         {scope: admin, operator: true},
+	"GET /api/v1/doctor":         {scope: admin, operator: true},
 	"POST /api/v1/config/reload": {scope: admin, operator: true, entries: 1},
 
 	"POST /api/v1/event-types":          {scope: admin, operator: true, entries: 1},
