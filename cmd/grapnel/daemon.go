@@ -130,6 +130,7 @@ type daemon struct {
 	started  time.Time
 	disabled sync.Map // row of an endpoint → why it was disabled when it was last looked at
 	ready    atomic.Bool
+	up       chan struct{} // closed when ready
 	draining atomic.Bool
 	released chan struct{} // closed when fan-out may begin
 	resumed  chan struct{} // closed when the books are not held
@@ -143,7 +144,7 @@ func openDaemon(ctx context.Context, o daemonOptions) (_ *daemon, err error) {
 	o = o.withDefaults()
 	d := &daemon{
 		cfg: o, log: o.Log, names: stream.Names{Prefix: o.Prefix},
-		tests: newTests(), registry: prometheus.NewRegistry(), started: time.Now(), released: make(chan struct{}),
+		tests: newTests(), registry: prometheus.NewRegistry(), started: time.Now(), released: make(chan struct{}), up: make(chan struct{}),
 	}
 	d.live.Store(&o)
 	d.resumed = make(chan struct{})
@@ -322,6 +323,7 @@ func (d *daemon) Run(ctx context.Context) error {
 	}
 	start("heartbeat", d.heart.Run)
 	d.ready.Store(true)
+	close(d.up)
 	d.cfg.Supervisor.ready(d.status())
 	<-ctx.Done()
 	d.draining.Store(true)

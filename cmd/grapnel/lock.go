@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"strings"
 
+	"github.com/grapnel-hooks/grapnel/sqlite"
 	"golang.org/x/sys/unix"
 )
 
@@ -58,4 +59,42 @@ func lock(dir string) (io.Closer, error) {
 		return nil, fmt.Errorf("write %s: %w", f.Name(), err)
 	}
 	return f, nil
+}
+
+// exposedError: others than the daemon's user can open what is in the data directory.
+type exposedError struct {
+	path string
+	mode os.FileMode
+	want os.FileMode
+}
+
+func (e *exposedError) Error() string {
+	return fmt.Sprintf("%s has mode %04o, so other users of this machine can get at events and secrets: chmod %04o %s", e.path, e.mode, e.want, e.path)
+}
+
+// private checks that nobody else can open the data directory, the database or what
+// lies beside it. The key of the secrets is checked where it is read.
+func private(dir string) error {
+	check := func(path string, want os.FileMode) error {
+		info, err := os.Stat(path)
+		if errors.Is(err, os.ErrNotExist) {
+			return nil
+		}
+		if err != nil {
+			return fmt.Errorf("data directory: %w", err)
+		}
+		if mode := info.Mode().Perm(); mode&0o077 != 0 {
+			return &exposedError{path, mode, want}
+		}
+		return nil
+	}
+	if err := check(dir, 0o700); err != nil {
+		return err
+	}
+	for _, suffix := range []string{"", "-wal", "-shm"} {
+		if err := check(filepath.Join(dir, sqlite.FileName+suffix), 0o600); err != nil {
+			return err
+		}
+	}
+	return nil
 }

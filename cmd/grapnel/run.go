@@ -167,6 +167,7 @@ func (a *app) report(c *cobra.Command, err error) int {
 		usage *usageError
 		conf  *config.Error
 		lock  *lockedError
+		open  *exposedError
 		own   *statusError
 	)
 	switch {
@@ -195,7 +196,7 @@ func (a *app) report(c *cobra.Command, err error) int {
 	switch {
 	case errors.As(err, &lock):
 		return exitRunning
-	case errors.As(err, &conf), errors.Is(err, sqlite.ErrNewer), errors.Is(err, sqlite.ErrOlder), errors.Is(err, sqlite.ErrKey):
+	case errors.As(err, &conf), errors.As(err, &open), errors.Is(err, sqlite.ErrNewer), errors.Is(err, sqlite.ErrOlder), errors.Is(err, sqlite.ErrKey):
 		return exitConfig
 	case errors.Is(err, sqlite.ErrCorrupt):
 		return exitCorrupt

@@ -85,6 +85,9 @@ func serve(ctx context.Context, cfg config.Serve, told *configured, log *slog.Lo
 		return err
 	}
 	defer held.Close()
+	if err := private(cfg.Data); err != nil {
+		return err
+	}
 	// net/http tells the standard logger what it finds odd in a receiver's bytes.
 	stdlog.SetFlags(0)
 	stdlog.SetOutput(slog.NewLogLogger(log.Handler(), slog.LevelDebug).Writer())
@@ -170,11 +173,17 @@ func serve(ctx context.Context, cfg config.Serve, told *configured, log *slog.Lo
 		start(func() error { return httpapi.Serve(healthy, admin, httpapi.Probes(doors), log) })
 	}
 
+	select {
+	case <-d.up:
+	case <-ctx.Done():
+	}
 	nats := ""
 	if d.server != nil {
 		nats = d.server.Addr()
 	}
-	announce(log, cfg, public, admin, nats, time.Since(began))
+	if d.ready.Load() {
+		announce(log, cfg, public, admin, nats, time.Since(began))
+	}
 	if ready != nil {
 		ready(nats)
 	}

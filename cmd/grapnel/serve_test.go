@@ -16,6 +16,7 @@ import (
 	"testing"
 
 	"github.com/grapnel-hooks/grapnel/cmd/internal/client"
+	"github.com/grapnel-hooks/grapnel/sqlite"
 )
 
 func TestLockIsExclusive(t *testing.T) {
@@ -229,5 +230,36 @@ func TestServeRefusesBadDatabases(t *testing.T) {
 	args := []string{"serve", "--data", dir, "--listen", "off", "--nats-listen", "off", "--log-level", "error"}
 	if status := run(t.Context(), args, nil, &out, &errs); status != exitCorrupt {
 		t.Errorf("status %d, want %d: %s", status, exitCorrupt, errs.String())
+	}
+}
+
+// SEC-33: what others can open is refused, with what to do.
+func TestServeRefusesWhatOthersCanOpen(t *testing.T) {
+	for _, c := range []struct {
+		name, file string
+		mode       os.FileMode
+		want       string
+	}{
+		{"the directory", "", 0o750, "mode 0750"},
+		{"the database", sqlite.FileName, 0o644, "chmod 0600"},
+		{"its log", sqlite.FileName + "-wal", 0o660, "chmod 0600"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			dir := shortDir(t)
+			path := filepath.Join(dir, c.file)
+			if c.file != "" {
+				if err := os.WriteFile(path, nil, 0o600); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if err := os.Chmod(path, c.mode); err != nil {
+				t.Fatal(err)
+			}
+			var errs bytes.Buffer
+			status := run(t.Context(), []string{"serve", "--data", dir, "--listen", "off", "--nats-listen", "off", "--log-level", "error"}, nil, &errs, &errs)
+			if status != exitConfig || !strings.Contains(errs.String(), c.want) || !strings.Contains(errs.String(), path) {
+				t.Errorf("status %d: %s", status, errs.String())
+			}
+		})
 	}
 }
