@@ -54,6 +54,9 @@ func (t *txn) exceptions(o *orgState, p fanout.Plan) error {
 		c.rejected.Add(rejected)
 		c.gated.Add(gated)
 		c.gapped.Add(gapped)
+		if gapped > 0 {
+			c.gapAt.Store(toMillis(t.now))
+		}
 	})
 	_, err = t.c.exec(`UPDATE cursors SET rejected=rejected+?, gated=gated+?, gap_events=gap_events+?, gaps=gaps+?4,
 		gap_at=CASE WHEN ?4>0 THEN ?5 ELSE gap_at END WHERE org=?6`, rejected, gated, gapped, ranges, toMillis(t.now), o.row)

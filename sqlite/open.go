@@ -286,6 +286,9 @@ func (s *Store) load() error {
 	if err := s.loadOrgs(); err != nil {
 		return fmt.Errorf("load organizations: %w", err)
 	}
+	if err := s.loadGapAt(); err != nil {
+		return fmt.Errorf("load gaps: %w", err)
+	}
 	if err := s.loadEndpoints(); err != nil {
 		return fmt.Errorf("load endpoints: %w", err)
 	}

@@ -29,19 +29,20 @@ type Stats struct {
 // Fanned is what came of the messages that fan-out has read, since the start.
 // What is read again counts only as far as it changed the books.
 type Fanned struct {
-	Matched    int64 // events that got deliveries
-	Unmatched  int64 // events that nobody was subscribed to
-	Duplicates int64 // events that were known by their key
-	Rejected   int64 // messages that are no events
-	Gated      int64 // events of organizations whose plan has no outgoing webhooks
-	Gap        int64 // sequences that the stream no longer had
+	Matched    int64     // events that got deliveries
+	Unmatched  int64     // events that nobody was subscribed to
+	Duplicates int64     // events that were known by their key
+	Rejected   int64     // messages that are no events
+	Gated      int64     // events of organizations whose plan has no outgoing webhooks
+	Gap        int64     // sequences that the stream no longer had
+	GapAt      time.Time // when such were found last, since ever; zero: never
 }
 
 // counters are the writer's, written by its goroutine only.
 type counters struct {
-	commits, nanos, last, longest, rows, ops, failures, busy atomic.Int64
-	matched, unmatched, duplicates, rejected, gated, gapped  atomic.Int64
-	commitSeconds, batchRows, checkpoints                    *histogram
+	commits, nanos, last, longest, rows, ops, failures, busy       atomic.Int64
+	matched, unmatched, duplicates, rejected, gated, gapped, gapAt atomic.Int64
+	commitSeconds, batchRows, checkpoints                          *histogram
 }
 
 // newCounters has a bound at what is too slow for a commit, 250 ms, so that the
@@ -99,8 +100,19 @@ func (s *Store) Fanned() Fanned {
 	c := &s.w.stats
 	return Fanned{
 		Matched: c.matched.Load(), Unmatched: c.unmatched.Load(), Duplicates: c.duplicates.Load(),
-		Rejected: c.rejected.Load(), Gated: c.gated.Load(), Gap: c.gapped.Load(),
+		Rejected: c.rejected.Load(), Gated: c.gated.Load(), Gap: c.gapped.Load(), GapAt: fromMillis(c.gapAt.Load()),
 	}
+}
+
+// loadGapAt finds when a stream was seen last to have lost something. What somebody
+// skipped by hand is no loss.
+func (s *Store) loadGapAt() error {
+	r := make(row, 1)
+	if _, err := s.w.c.one(r, "SELECT ifnull(max(at), 0) FROM gaps WHERE skipped=0"); err != nil {
+		return err
+	}
+	s.w.stats.gapAt.Store(r.int(0))
+	return nil
 }
 
 // Standing is how many deliveries are pending and dead, in all organizations.

@@ -29,7 +29,7 @@ type metrics struct {
 
 	natsConnected, ready, held                        *prometheus.Desc
 	inFlight, queued, payload, lanes, behind          *prometheus.Desc
-	fanned, gapEvents, panics                         *prometheus.Desc
+	fanned, gapEvents, gapAt, panics                  *prometheus.Desc
 	dead, endpoints                                   *prometheus.Desc
 	catchingUp, parked, atRisk                        *prometheus.Desc
 	commitSeconds, batchRows, busy, failures, waiting *prometheus.Desc
@@ -61,6 +61,7 @@ func newMetrics(d *daemon) *metrics {
 		behind:        desc("lanes_behind", "Lanes of which a part is in the books only."),
 		fanned:        desc("fanout_events_total", "Messages that fan-out has read, by what came of them.", "result"),
 		gapEvents:     desc("stream_gap_events_total", "Events that a stream lost before they were fanned out."),
+		gapAt:         desc("stream_gap_last_timestamp_seconds", "When events were found lost last that a stream dropped before they were fanned out; 0: never."),
 		panics:        desc("panics_total", "Panics that were caught.", "where"),
 		dead:          desc("dead_letters", "Deliveries that are dead and can be sent again."),
 		endpoints:     desc("endpoints", "Endpoints by health.", "state"),
@@ -84,6 +85,7 @@ func newMetrics(d *daemon) *metrics {
 		merged:        desc("operational_events_merged_total", "Operational events that are only counted in another one, since too many waited."),
 		untold:        desc("operational_events_dropped_total", "Operational events that no stream will have, since too many waited."),
 	}
+	m.removed(sqlite.Removed{}) // the zeros from which rates begin
 	m.buildInfo = prometheus.NewDesc("grapnel_build_info", "Always 1.", nil, prometheus.Labels{"version": d.cfg.Version})
 	return m
 }
@@ -152,6 +154,7 @@ func (m *metrics) walk(c scrape) {
 	c.counter(m.fanned, f.Rejected, "rejected")
 	c.counter(m.fanned, f.Gated, "gated")
 	c.counter(m.gapEvents, f.Gap)
+	c.gauge(m.gapAt, unixSeconds(f.GapAt))
 	l := m.d.lanes.Stats()
 	c.gauge(m.inFlight, float64(l.InFlight))
 	c.gauge(m.queued, float64(l.Queued))

@@ -63,9 +63,9 @@ func exercise(d *daemon, behind int) {
 	s.counts = map[deliver.State]int64{deliver.Delivered: 1, deliver.Cancelled: 1}
 }
 
-// metricsNamed is every metric that a text names, with what follows in it if it is a
-// histogram's series.
-var metricsNamed = regexp.MustCompile(`\bgrapnel_[a-z0-9_]*[a-z0-9]\b`)
+// metricsNamed is every metric that a text names, with what its name ends in if it
+// is a histogram's series.
+var metricsNamed = regexp.MustCompile(`\bgrapnel_[a-z][a-z0-9_]*[a-z0-9]\b`)
 
 // monitoring are the files that monitoring is set up with, by their path in the
 // house.
