@@ -322,6 +322,8 @@ func TestCommands(t *testing.T) {
 			"audit nobody",
 		}},
 		{"resume", held(), []string{"resume --json", "resume", "resume --confirm", "resume"}},
+		{"log-level", httpapitest.New(), []string{"log-level", "log-level debug --for 10m", "log-level warn --json", "log-level", "log-level configured",
+			"log-level loud", "log-level --for 10m", "log-level debug --for 1000h", "log-level configured --for 1m", "audit"}},
 		{"keys", httpapitest.New(), []string{"keys list", "keys rotate", "keys rotate --json", "keys list", "keys list --json", "keys"}},
 		{"cursor", stuck(t), []string{
 			"cursor list",

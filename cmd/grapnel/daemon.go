@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"github.com/grapnel-hooks/grapnel/cmd/internal/httpapi"
+	"github.com/grapnel-hooks/grapnel/cmd/internal/logging"
 	"github.com/grapnel-hooks/grapnel/cmd/internal/telemetry"
 	"github.com/grapnel-hooks/grapnel/deliver"
 	"github.com/grapnel-hooks/grapnel/fanout"
@@ -76,6 +77,8 @@ type daemonOptions struct {
 	Log         *slog.Logger
 	// Supervisor is told how the daemon is; nil: nobody is.
 	Supervisor *supervisor
+	Level      *logging.Level  // of Log; nil: one that changes nothing
+	Recent     *logging.Recent // the last lines of Log; nil: there are none
 
 	Configured *configured // where all of this comes from; nil: from nowhere that could be read again
 }
@@ -92,6 +95,9 @@ func (o daemonOptions) withDefaults() daemonOptions {
 	}
 	if o.MaxInFlight == 0 {
 		o.MaxInFlight = requestLimit()
+	}
+	if o.Level == nil {
+		o.Level = logging.NewLevel(slog.LevelInfo)
 	}
 	return o
 }
@@ -314,6 +320,7 @@ func (d *daemon) Run(ctx context.Context) error {
 	start("replays", d.whenResumed(d.replayer.Run))
 	start("catch-up", d.whenResumed(d.catchUp))
 	start("tokens", d.noteTokens)
+	start("signals", d.heedSignals)
 	start("pauses", d.endPauses)
 	start("survey", d.metrics.survey.Run)
 	start("census", d.metrics.survey.census)

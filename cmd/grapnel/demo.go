@@ -15,6 +15,7 @@ import (
 	"github.com/grapnel-hooks/grapnel/cmd/internal/client"
 	"github.com/grapnel-hooks/grapnel/cmd/internal/config"
 	"github.com/grapnel-hooks/grapnel/cmd/internal/httpapi"
+	"github.com/grapnel-hooks/grapnel/cmd/internal/logging"
 	"github.com/grapnel-hooks/grapnel/deliver/sign"
 	"github.com/grapnel-hooks/grapnel/stream"
 	"github.com/grapnel-hooks/grapnel/testdata"
@@ -138,7 +139,7 @@ func (d *demo) startDaemon(ctx context.Context) (stop func() error, err error) {
 	running, cancel := context.WithCancel(ctx)
 	ready, ended := make(chan string, 1), make(chan error, 1)
 	go func() {
-		ended <- serve(running, cfg, newConfigured(cfg, nil), log, func(nats string) { ready <- nats })
+		ended <- serve(running, cfg, newConfigured(cfg, nil), logging.Log{Logger: log}, func(nats string) { ready <- nats })
 	}()
 	stop = func() error {
 		cancel()

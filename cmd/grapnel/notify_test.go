@@ -15,6 +15,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/grapnel-hooks/grapnel/cmd/internal/config"
+	"github.com/grapnel-hooks/grapnel/cmd/internal/logging"
 )
 
 // manager is a service manager that writes down what it is told.
@@ -66,7 +67,7 @@ func TestServiceManagerIsTold(t *testing.T) {
 	ended := make(chan error, 1)
 	cfg := config.Serve{Data: shortDir(t) + "/data", Listen: "off", NATSListen: "off"}
 	read := newConfigured(cfg, func() (config.Serve, error) { return cfg, nil })
-	go func() { ended <- serve(ctx, cfg, read, slog.New(slog.DiscardHandler), nil) }()
+	go func() { ended <- serve(ctx, cfg, read, logging.Log{Logger: slog.New(slog.DiscardHandler)}, nil) }()
 	state, status := systemd.next()
 	if state != "READY=1" || !strings.Contains(status, "0 requests in flight") {
 		t.Errorf("first %q, %q", state, status)

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"os"
 	"os/signal"
 	"reflect"
@@ -17,6 +16,7 @@ import (
 
 	"github.com/grapnel-hooks/grapnel/cmd/internal/config"
 	"github.com/grapnel-hooks/grapnel/cmd/internal/httpapi"
+	"github.com/grapnel-hooks/grapnel/cmd/internal/logging"
 	"github.com/grapnel-hooks/grapnel/deliver"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/spf13/cobra"
@@ -31,7 +31,7 @@ import (
 // configured is where the daemon's settings come from.
 type configured struct {
 	load   func() (config.Serve, error) // again; nil: they were not read from anywhere
-	level  *slog.LevelVar               // of the log
+	level  *logging.Level               // of the log
 	tuning *httpapi.Tuning              // of the doors
 
 	good atomic.Bool // the last reload was taken
@@ -43,8 +43,7 @@ type configured struct {
 
 // newConfigured is for settings that have just been read, by load.
 func newConfigured(cfg config.Serve, load func() (config.Serve, error)) *configured {
-	c := &configured{load: load, level: new(slog.LevelVar), tuning: new(httpapi.Tuning), cfg: cfg, readAt: time.Now()}
-	c.level.Set(cfg.LogLevel)
+	c := &configured{load: load, level: logging.NewLevel(cfg.LogLevel), tuning: new(httpapi.Tuning), cfg: cfg, readAt: time.Now()}
 	c.good.Store(true)
 	return c
 }
@@ -161,7 +160,7 @@ func (d *daemon) apply(ctx context.Context, was, is *config.Serve) error {
 
 	d.live.Store(next)
 	c := d.cfg.Configured
-	c.level.Set(is.LogLevel)
+	c.level.Configure(is.LogLevel)
 	c.tuning.Set(httpapi.UsualRates(is.RateLimit), is.TrustedProxies)
 	d.store.SetParkAfter(next.ParkAfter)
 	d.broker.SetMaxData(next.MaxData)

@@ -130,7 +130,7 @@ Start with "grapnel demo", which shows all of it in a few seconds.`,
 	group("run", a.configCommand(), a.doctorCommand())
 	group("manage", a.orgCommand(), a.endpointCommand(), a.eventCommand(), a.eventTypeCommand(), a.deliveryCommand(), a.replayCommand(), a.cursorCommand(),
 		a.tokenCommand(), a.auditCommand(), a.keysCommand(), a.fsckCommand(), a.resumeCommand())
-	group("manage", a.reloadCommand())
+	group("manage", a.reloadCommand(), a.logLevelCommand())
 	group("build", a.listenCommand(), benchCommand(), a.versionCommand())
 	root.SetHelpCommandGroupID("build")
 	root.SetCompletionCommandGroupID("build")

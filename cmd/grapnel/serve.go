@@ -56,7 +56,7 @@ with 0. A second signal ends at once, and loses nothing either.`,
 				return err
 			}
 			told := newConfigured(cfg, func() (config.Serve, error) { return config.Load(c.Flags(), os.LookupEnv) })
-			log, err := logging.New(a.err, cfg.LogFormat, told.level)
+			log, err := logging.Open(a.err, cfg.LogFormat, told.level)
 			if err != nil {
 				return err
 			}
@@ -76,7 +76,8 @@ with 0. A second signal ends at once, and loses nothing either.`,
 //
 // The order of the end: the API closes first, so that no call meets closed
 // books; then the walk drains; health and metrics are served to the last.
-func serve(ctx context.Context, cfg config.Serve, told *configured, log *slog.Logger, ready func(nats string)) error {
+func serve(ctx context.Context, cfg config.Serve, told *configured, logs logging.Log, ready func(nats string)) error {
+	log := logs.Logger
 	began := time.Now()
 	hangups := told.hangups()
 	defer signal.Stop(hangups)
@@ -103,7 +104,7 @@ func serve(ctx context.Context, cfg config.Serve, told *configured, log *slog.Lo
 	}
 	options := daemonFrom(cfg, log)
 	options.Supervisor = newSupervisor(log)
-	options.Configured = told
+	options.Configured, options.Level, options.Recent = told, told.level, logs.Recent
 	for _, l := range []net.Listener{public, admin} {
 		if l != nil {
 			options.Listening = append(options.Listening, l.Addr().String())

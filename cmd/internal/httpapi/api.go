@@ -73,6 +73,7 @@ func newHandler(o Options, socket bool) http.Handler {
 	a.holds()
 	a.configuration()
 	a.doctor()
+	a.logLevels()
 	a.aliases()
 	a.describe()
 	a.docs(mux)

@@ -58,6 +58,7 @@ type Service interface {
 	Holds
 	Configurations
 	Doctors
+	LogLevels
 
 	// Gated reports whether the org's plan lacks outgoing webhooks. It is quick
 	// and touches neither disk nor network.

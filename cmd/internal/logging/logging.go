@@ -1,5 +1,11 @@
 // Package logging makes the program's logger: lines for people on a terminal,
 // JSON for machines elsewhere.
+//
+// A message is a constant text, so that lines can be counted by it; what differs
+// stands in attributes, under the same name everywhere: org, endpoint, event,
+// delivery, attempt, request, trace_id, error. docs/logs.md lists all messages.
+// What looks like a secret is masked, whoever logs it. The level can change while
+// the program runs ([Level]), and the last lines are kept ([Recent]).
 package logging
 
 import (
@@ -33,8 +39,26 @@ func New(w io.Writer, format string, level slog.Leveler) (*slog.Logger, error) {
 	return nil, fmt.Errorf("log format %q: want auto, text or json", format)
 }
 
+// Log is a logger, with what can be changed and asked of it.
+type Log struct {
+	*slog.Logger
+	Level  *Level
+	Recent *Recent
+}
+
+// Open makes a Log that writes to w, as [New] does.
+func Open(w io.Writer, format string, level *Level) (Log, error) {
+	l := Log{Level: level, Recent: NewRecent(w)}
+	var err error
+	l.Logger, err = New(l.Recent, format, l.Level)
+	return l, err
+}
+
 // Terminal reports whether w is one.
 func Terminal(w io.Writer) bool {
+	if r, ok := w.(*Recent); ok {
+		w = r.to
+	}
 	f, ok := w.(*os.File)
 	return ok && isatty.IsTerminal(f.Fd())
 }
@@ -47,6 +71,7 @@ func Colour(w io.Writer) bool {
 
 // briefly shortens what people read: durations to what matters.
 func briefly(_ []string, a slog.Attr) slog.Attr {
+	a = mask(a)
 	if a.Value.Kind() == slog.KindDuration {
 		d := a.Value.Duration()
 		switch {
@@ -65,6 +90,7 @@ func briefly(_ []string, a slog.Attr) slog.Attr {
 // precisely puts what machines read in forms that do not depend on the
 // machine: times in UTC, durations in seconds.
 func precisely(_ []string, a slog.Attr) slog.Attr {
+	a = mask(a)
 	switch a.Value.Kind() {
 	case slog.KindTime:
 		return slog.Time(a.Key, a.Value.Time().UTC())

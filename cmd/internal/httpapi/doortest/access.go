@@ -84,6 +84,8 @@ var accesses = map[string]access{
 	"POST /api/v1/keys/rotate": {scope: admin, operator: true, entries: 1},
 	"GET /api/v1/hold":         {scope: admin, operator: true},
 	"POST /api/v1/hold/resume": {scope: admin, operator: true},
+	"GET /api/v1/log-level":    {scope: admin, operator: true},
+	"PUT /api/v1/log-level":    {scope: admin, operator: true, entries: 1},
 
 	"GET /api/v1/config":         {scope: admin, operator: true},
 	"GET /api/v1/doctor":         {scope: admin, operator: true},

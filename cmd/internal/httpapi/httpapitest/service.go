@@ -38,6 +38,7 @@ type Service struct {
 	tokens     map[string]held // by text
 	keys       int             // rotations of the key of the secrets
 	hold       httpapi.HoldStatus
+	logLevel   httpapi.LogLevel
 	answers    map[string]httpapi.Answered
 	entries    []httpapi.AuditEntry // of the audit, oldest first
 	types      eventTypes
