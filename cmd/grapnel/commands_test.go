@@ -61,7 +61,7 @@ func shortDir(t *testing.T) string {
 }
 
 // pretend serves the API of s on the socket of a data directory.
-func pretend(t *testing.T, s *httpapitest.Service) (dir string) {
+func pretend(t *testing.T, s httpapi.Service) (dir string) {
 	t.Helper()
 	dir = shortDir(t)
 	log := slog.New(slog.DiscardHandler)

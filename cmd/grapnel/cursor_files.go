@@ -123,8 +123,8 @@ type imported struct {
 
 func (a *app) cursorImport() *cobra.Command {
 	var (
-		execute, skip bool
-		reason, only  string
+		execute, skip, claim bool
+		reason, only         string
 	)
 	c := &cobra.Command{
 		Use:   "import FILE",
@@ -137,7 +137,9 @@ the same moment, with the same message at the position. Others are refused, with
 what differs; move those by hand with "grapnel cursor reset". Each cursor is moved
 from where this command found it: one that moves meanwhile is refused. Pause them
 first. To set a cursor on over events that these books never read needs
---allow-skip: their deliveries were made by the database that is lost.
+--allow-skip: their deliveries were made by the database that is lost. A stream
+that is still marked as that one's (state "unclaimed") is read once it is claimed
+as well: by --claim, or by "grapnel cursor claim".
 
 The exit status is 1 if a cursor was refused.`,
 		Example: `  grapnel cursor import cursors.json
@@ -148,6 +150,7 @@ The exit status is 1 if a cursor was refused.`,
 	f.BoolVar(&execute, "execute", false, "set them; without, only the plan is shown")
 	f.StringVar(&reason, "reason", "", "why, for the audit; needed with --execute")
 	f.BoolVar(&skip, "allow-skip", false, "events that were never read may be skipped")
+	f.BoolVar(&claim, "claim", false, "take over streams that are marked as another database's")
 	f.StringVar(&only, "org", "", "only this organization")
 	c.RunE = func(c *cobra.Command, args []string) error {
 		if execute && reason == "" {
@@ -166,7 +169,7 @@ The exit status is 1 if a cursor was refused.`,
 		}
 		results := []imported{}
 		for _, m := range marks.Cursors {
-			r := a.importCursor(c, m, httpapi.CursorResetBody{Execute: execute, Reason: reason, AllowSkip: skip})
+			r := a.importCursor(c, m, httpapi.CursorResetBody{Execute: execute, Reason: reason, AllowSkip: skip}, claim)
 			if err := c.Context().Err(); err != nil {
 				return err
 			}
@@ -183,8 +186,10 @@ The exit status is 1 if a cursor was refused.`,
 	return c
 }
 
-// importCursor sets one cursor from where it is now.
-func (a *app) importCursor(c *cobra.Command, m cursorMark, r httpapi.CursorResetBody) imported {
+// importCursor sets one cursor from where it is now, and then claims its stream
+// if that is another database's: whatever stops it in between, nothing is read
+// from the wrong place.
+func (a *app) importCursor(c *cobra.Command, m cursorMark, r httpapi.CursorResetBody, claim bool) imported {
 	out := imported{Org: m.Org, Result: "refused"}
 	if m.StreamCreated == nil {
 		out.Result, out.Why = "never-read", "its stream was never read"
@@ -209,6 +214,19 @@ func (a *app) importCursor(c *cobra.Command, m cursorMark, r httpapi.CursorReset
 		out.Result = "moves"
 	}
 	out.Plan = &p
+	switch {
+	case now.State != "unclaimed":
+	case !claim:
+		out.Why = "its stream is marked as another database's, and is not read: add --claim"
+	case !r.Execute:
+		out.Why = "its stream is then taken over from another database"
+	default:
+		if _, err := a.client().ClaimCursor(c.Context(), m.Org, httpapi.CursorClaimBody{From: "position", Reason: r.Reason}); err != nil {
+			out.Result, out.Why = "refused", "it was set, but its stream not claimed: "+err.Error()
+			return out
+		}
+		out.Why = "its stream was taken over from another database"
+	}
 	return out
 }
 
@@ -222,7 +240,7 @@ func (a *app) printImport(results []imported, executed bool) {
 	for _, r := range results {
 		count[r.Result]++
 		said := importWords[r.Result]
-		if r.Result == "refused" {
+		if r.Why != "" && r.Result != "never-read" {
 			said += ": " + r.Why
 		}
 		if p := r.Plan; p != nil {
