@@ -23,12 +23,12 @@ const drillLimit = 90 * time.Second
 
 var runDrills = flag.Bool("drills", false, "run the drills of scripts/drills and compare with docs/drills.md; with -update, write what they print into it")
 
-const drillsPage = "../../docs/drills.md"
+const drillsPage = house + "/docs/drills.md"
 
 // drills are the scripts, by name.
 func drills(t *testing.T) (names []string) {
 	t.Helper()
-	all, err := os.ReadDir("../../scripts/drills")
+	all, err := os.ReadDir(filepath.Join(house, "scripts/drills"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -67,8 +67,14 @@ func TestDrillsAreDescribed(t *testing.T) {
 	}
 	for _, name := range names {
 		section, block, _ := drillSection(page, name)
-		if block == "" || !strings.Contains(section, "**Do:**") {
-			t.Errorf("%s: want what is printed, and what to do", name)
+		if block == "" || !strings.Contains(section, "**Alarm:** ") || !strings.Contains(section, "**Do:**") {
+			t.Errorf("%s: want what is printed, which alarm it is, and what to do", name)
+		}
+	}
+	alarms := read(t, filepath.Join(house, "docs/monitoring/alerts.yaml"))
+	for _, m := range regexp.MustCompile(`\[(Grapnel\w+)\]`).FindAllStringSubmatch(page, -1) {
+		if !strings.Contains(alarms, "alert: "+m[1]+"\n") {
+			t.Errorf("there is no alarm %s", m[1])
 		}
 	}
 }
@@ -109,7 +115,7 @@ func drill(t *testing.T, bin, name string) string {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), drillLimit)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, "../../scripts/drills/"+name)
+	cmd := exec.CommandContext(ctx, filepath.Join(house, "scripts/drills", name))
 	cmd.Env = append(os.Environ(), "PATH="+bin+":"+os.Getenv("PATH"))
 	var out, errs strings.Builder
 	cmd.Stdout, cmd.Stderr = &out, &errs

@@ -31,8 +31,8 @@ cleanup() {
 	trap - EXIT ERR
 	for pid in $daemon $receiver $broker $others; do
 		kill -KILL "$pid" 2>/dev/null || true
+		wait "$pid" 2>/dev/null || true
 	done
-	wait 2>/dev/null || true
 	cd /
 	umount "$dir/data" 2>/dev/null || true # of a drill that has a disk of its own
 	if [[ $status == 0 || $status == 77 ]]; then
