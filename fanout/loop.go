@@ -47,6 +47,9 @@ type Lanes interface {
 	Recheck(row int64)
 }
 
+// ErrNoRoom: the books are not to grow for now, see [Options].
+var ErrNoRoom = errors.New("the store has no room")
+
 // errPaused: somebody said that the organization is not to be read for now.
 var errPaused = errors.New("the cursor is paused")
 
@@ -71,6 +74,11 @@ type Options struct {
 
 	// Tracer, if set, is told of each event that got deliveries.
 	Tracer Tracer
+
+	// Room, if set, is asked before each batch of an organization. While its answer
+	// wraps [ErrNoRoom], nothing of that organization is read: its events stay in the
+	// stream, and it is asked again every few seconds.
+	Room func(org string) error
 
 	// Failpoint, if set, is called at "fanout.planned", before the commit, and
 	// at "fanout.committed", before the hand-over.
@@ -370,6 +378,7 @@ func (l *Loop) done(ctx context.Context, org string, s *orgState, hint stream.Se
 	if errors.Is(err, ErrMoved) || errors.Is(err, ErrStale) {
 		s.status.Err = before.Err
 	}
+	s.status.NoRoom = errors.Is(err, ErrNoRoom)
 	l.turned(org, before, s.status)
 	early := err == nil && !more && hint > s.pos.Seq // the wake-up came before the data could be read
 	if more {
@@ -417,6 +426,12 @@ func (l *Loop) step(ctx context.Context, org string, s *orgState, verify bool) (
 	if paused, err := l.paused(ctx, org); err != nil || paused {
 		s.loaded, s.ahead = false, nil
 		return false, cmp.Or(err, errPaused)
+	}
+	if l.o.Room != nil {
+		if err := l.o.Room(org); err != nil {
+			s.ahead = nil
+			return false, err
+		}
 	}
 	if !s.loaded {
 		if s.pos, err = l.o.Books.Position(ctx, org); err != nil {

@@ -431,3 +431,46 @@ func upTo(n int64) []int64 {
 	}
 	return list
 }
+
+// While there is no room nothing is read, and it goes on by itself.
+func TestNoRoom(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := begin(t, true, "acme", "globex")
+		defer w.stop()
+		w.loop.Forget("acme")
+		w.loop.Forget("globex")
+		var full sync.Map
+		loop := fanout.NewLoop(fanout.Options{
+			Books: w.books, Log: w.log, Lanes: w.lanes,
+			Room: func(org string) error {
+				if _, no := full.Load(org); no {
+					return fmt.Errorf("nine of nine: %w", fanout.ErrNoRoom)
+				}
+				return nil
+			},
+		})
+		ctx, stop := context.WithCancel(t.Context())
+		ended := make(chan error)
+		go func() { ended <- loop.Run(ctx) }()
+		full.Store("acme", true)
+		w.append("acme", 4)
+		w.append("globex", 3)
+		loop.SweepAll()
+		time.Sleep(time.Minute)
+		w.want("acme", 1, 0, 3)
+		w.want("globex", 1, 3, 3)
+		if s, _ := loop.Status("acme"); !s.NoRoom || s.Err == "" {
+			t.Errorf("the status without room: %+v", s)
+		}
+		full.Delete("acme")
+		time.Sleep(6 * time.Second) // without a wake-up
+		w.want("acme", 1, 4, 7)
+		if s, _ := loop.Status("acme"); s.NoRoom || s.Err != "" {
+			t.Errorf("the status with room: %+v", s)
+		}
+		stop()
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
+	})
+}

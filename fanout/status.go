@@ -14,6 +14,7 @@ type Status struct {
 	Change    cursor.Change // the last change of its stream's identity
 	Last      stream.Seq    // the newest sequence seen
 	Err       string        // why the last read or commit failed, ""
+	NoRoom    bool          // Err is that the books are not to grow
 	CheckedAt time.Time     // the last time the stream's identity was found right
 }
 
@@ -50,6 +51,7 @@ func (l *Loop) Stats() (st Stats) {
 func (l *Loop) turned(org string, before, now Status) {
 	switch {
 	case now.Err == before.Err:
+	case now.NoRoom, now.Err == "" && before.NoRoom: // whoever says so tells of it, once for all organizations
 	case now.Err == "":
 		l.o.Logger.Info("reading goes on", "org", org)
 	case now.Missing:

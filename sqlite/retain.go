@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql/driver"
 	"fmt"
+	"math"
 	"time"
 
 	"github.com/grapnel-hooks/grapnel/deliver"
@@ -13,13 +14,20 @@ import (
 type RetainOptions struct {
 	FinishedBefore time.Time // delivered and cancelled deliveries whose last attempt was before this
 	DeadBefore     time.Time // dead ones, and rejected messages
-	Step           int       // rows removed by one transaction, about; 0: 1,000
+	// MaxBytes is how much of the database may be in use (see [Store.UsedBytes]). Beyond,
+	// finished deliveries go before FinishedBefore, the oldest first, unless they are
+	// younger than LeastKept. Dead ones do not. 0: any number.
+	MaxBytes  int64
+	LeastKept time.Duration
+	Step      int // rows removed by one transaction, about; 0: 1,000
 }
 
 // Removed counts what retention removed.
 type Removed struct {
 	Deliveries, Attempts, Payloads, Events, Rejected int64
 	KeyRuns                                          int64 // blocks of 65,536 event IDs
+	// TooLarge: what is left is more than MaxBytes.
+	TooLarge bool
 }
 
 // revisitSteps bounds how many steps of one Retain look again at what had to
@@ -31,6 +39,8 @@ type retention struct {
 	s              *Store
 	step           int
 	finished, dead int64 // ms
+	maxBytes       int64
+	youngest       int64 // ms; however large the database is, nothing younger goes
 	removed        Removed
 }
 
@@ -44,6 +54,7 @@ type retention struct {
 // bounded number of rows in each call: call it every few minutes.
 func (s *Store) Retain(ctx context.Context, o RetainOptions) (Removed, error) {
 	r := &retention{s: s, step: o.Step, finished: toMillis(o.FinishedBefore), dead: toMillis(o.DeadBefore)}
+	r.maxBytes, r.youngest = o.MaxBytes, toMillis(s.now().Add(-o.LeastKept))
 	if r.step <= 0 {
 		r.step = 1000
 	}
@@ -82,6 +93,45 @@ func (r *retention) run(ctx context.Context) error {
 			return err
 		}
 	}
+	if err := r.dropRuns(ctx); err != nil {
+		return err
+	}
+	return r.shrink(ctx)
+}
+
+const (
+	shrinkSlack = 32  // what is too large becomes smaller by so much of it more
+	shrinkSteps = 500 // steps of one Retain that look again at what had to stay
+)
+
+// shrink removes finished deliveries until the database is small enough, or none
+// is left that is old enough.
+func (r *retention) shrink(ctx context.Context) error {
+	if r.maxBytes <= 0 {
+		return nil
+	}
+	used, err := r.s.UsedBytes()
+	if err != nil || used <= r.maxBytes {
+		return err
+	}
+	r.finished = max(r.finished, r.youngest)
+	for _, part := range []struct {
+		step  func(*txn, *retention) (Removed, bool, error)
+		times int
+	}{{(*txn).retainFront, math.MaxInt}, {(*txn).retainBehind, shrinkSteps}} {
+		for more, n := true, 0; more && n < part.times; n++ {
+			if more, err = r.do(ctx, part.step); err != nil {
+				return err
+			}
+			if used, err = r.s.UsedBytes(); err != nil {
+				return err
+			}
+			if used <= r.maxBytes-r.maxBytes/shrinkSlack {
+				return r.dropRuns(ctx)
+			}
+		}
+	}
+	r.removed.TooLarge = used > r.maxBytes
 	return r.dropRuns(ctx)
 }
 

@@ -28,6 +28,7 @@ type standing struct {
 	unclaimed   string // the installation that the stream is marked as read for, when that is another one
 	held        time.Time
 	full        bool
+	noRoom      string // why it is not read, although it could be; "": it is
 	pause       *httpapi.CursorPause
 	change      cursor.Change // how the present incarnation began
 	changedAt   time.Time     // and when
@@ -104,6 +105,8 @@ func (s standing) behindWhy() string {
 		return "the database is a backup of " + moment(s.held) + ": nothing is read until grapnel resume --confirm"
 	case s.full:
 		return "the disk is full: nothing is read until there is room"
+	case s.noRoom != "":
+		return s.noRoom
 	case s.lastError != "":
 		return "reading fails, and is tried again: " + s.lastError
 	}

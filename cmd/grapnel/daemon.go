@@ -63,6 +63,12 @@ type daemonOptions struct {
 
 	KeepFinished time.Duration // delivered and cancelled deliveries; 0: 30 days
 	KeepDead     time.Duration // dead ones; 0: 90 days
+	KeepBytes    int64         // of the database, beyond which finished ones go sooner; 0: any number
+
+	MaxPending int64 // deliveries of one organization, beyond which it is not fanned out; 0: any number
+	MinFree    int64 // bytes of the disk, below which nothing is; -1: by the size of the disk, 0: any
+	MaxStore   int64 // bytes of the database, beyond which nothing is; 0: any number
+	Ballast    int64 // bytes; 0: none
 
 	ParkAfter   int64  // pending deliveries of one endpoint; 0: any number
 	OnMissing   string // what becomes of streams that are marked as another database's: see missingFail
@@ -133,6 +139,7 @@ type daemon struct {
 	perOrg   *prometheus.Registry // names organizations
 	metrics  *metrics
 	heart    *heart
+	space    *space
 	started  time.Time
 	disabled sync.Map // row of an endpoint → why it was disabled when it was last looked at
 	ready    atomic.Bool
@@ -150,7 +157,7 @@ func openDaemon(ctx context.Context, o daemonOptions) (_ *daemon, err error) {
 	o = o.withDefaults()
 	d := &daemon{
 		cfg: o, log: o.Log, names: stream.Names{Prefix: o.Prefix},
-		tests: newTests(), registry: prometheus.NewRegistry(), started: time.Now(), released: make(chan struct{}), up: make(chan struct{}),
+		tests: newTests(), registry: prometheus.NewRegistry(), space: newSpace(), started: time.Now(), released: make(chan struct{}), up: make(chan struct{}),
 	}
 	d.live.Store(&o)
 	d.resumed = make(chan struct{})
@@ -238,12 +245,12 @@ func openDaemon(ctx context.Context, o daemonOptions) (_ *daemon, err error) {
 	d.streams = newSeenStreams(d.broker)
 	d.loop = fanout.NewLoop(fanout.Options{
 		Books: d.store, Log: d.streams, Lanes: d.lanes, Names: d.names, MaxData: d.maxData,
-		Catalogue: d.strictTypes, Sweep: o.Sweep, Installation: d.store.Installation(), Failpoint: o.Failpoint, Logger: o.Log,
+		Catalogue: d.strictTypes, Room: d.room, Sweep: o.Sweep, Installation: d.store.Installation(), Failpoint: o.Failpoint, Logger: o.Log,
 		Tracer: d.eventTracer(),
 	})
 	d.perOrg = prometheus.NewRegistry()
 	d.perOrg.MustRegister(newOrgMetrics(d.metrics.survey))
-	d.registry.MustRegister(d.metrics, o.Configured.metric(), collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	d.registry.MustRegister(d.metrics, spaceMetrics{d}, o.Configured.metric(), collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return d, nil
 }
 
@@ -317,6 +324,7 @@ func (d *daemon) Run(ctx context.Context) error {
 	start("fan-out", d.whenResumed(d.fanOut))
 	start("streams", d.findStreams)
 	start("retention", d.retain)
+	start("space", d.watchSpace)
 	start("replays", d.whenResumed(d.replayer.Run))
 	start("catch-up", d.whenResumed(d.catchUp))
 	start("tokens", d.noteTokens)
@@ -432,8 +440,13 @@ func memoryFor(orgs, endpoints int) int64 {
 	return int64(base + perOrg*orgs + perEndpoint*endpoints)
 }
 
+// leastKept is how long finished deliveries stay, however large the database is:
+// as long as an event has one, its key is known.
+const leastKept = time.Hour
+
 // retain removes what is old, in small steps beside the traffic.
 func (d *daemon) retain(ctx context.Context) error {
+	tooLarge := false
 	tick := time.NewTicker(time.Minute)
 	defer tick.Stop()
 	for {
@@ -445,8 +458,13 @@ func (d *daemon) retain(ctx context.Context) error {
 		now, live := time.Now(), d.live.Load()
 		removed, err := d.store.Retain(ctx, sqlite.RetainOptions{
 			FinishedBefore: now.Add(-live.KeepFinished), DeadBefore: now.Add(-live.KeepDead),
+			MaxBytes: live.KeepBytes, LeastKept: leastKept,
 		})
 		d.metrics.removed(removed)
+		if removed.TooLarge && !tooLarge {
+			d.log.Warn("the database is larger than retention's max_size, and nothing that is finished can go: the rest is pending, dead, or not an hour old", "max_size", live.KeepBytes)
+		}
+		tooLarge = removed.TooLarge
 		if err != nil && ctx.Err() == nil {
 			d.log.Warn("retention stopped; it goes on in a minute", "error", err)
 		}
@@ -516,6 +534,9 @@ func (d *daemon) Health() httpapi.Health {
 	}
 	if !d.draining.Load() { // what has ended by then is not missed
 		h.Alive = d.heart.alive()
+	}
+	if why := d.space.lacks.Load(); why != nil {
+		h.Degraded = append(h.Degraded, *why+"; nothing is fanned out until there is room")
 	}
 	if at, held := d.store.Held(); held {
 		h.Degraded = append(h.Degraded, "held: the database is a backup of "+at.UTC().Format(time.RFC3339)+"; see grapnel resume")

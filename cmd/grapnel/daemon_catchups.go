@@ -19,6 +19,9 @@ import (
 const maxCatchupPending = 10_000
 
 func (d *daemon) catchupBelow() int64 {
+	if d.space.lacks.Load() != nil {
+		return 0 // their streams keep it
+	}
 	after := d.live.Load().ParkAfter
 	if after == 0 {
 		return maxCatchupPending

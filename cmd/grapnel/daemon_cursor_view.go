@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"strings"
 	"sync"
 	"time"
 
@@ -103,6 +104,9 @@ func (d *daemon) viewCursor(ctx context.Context, c sqlite.Cursor, kept time.Dura
 	}
 	if at, held := d.store.Held(); held {
 		s.held = at
+	}
+	if status.NoRoom {
+		s.noRoom = strings.TrimSuffix(status.Err, ": "+fanout.ErrNoRoom.Error())
 	}
 	seen, err := d.streams.state(ctx, shown.Stream, kept)
 	switch {

@@ -186,7 +186,8 @@ func (d *daemon) with(cfg *config.Serve) *daemonOptions {
 	next.AllowHTTP, next.Allow, next.Ports, next.NAT64 = fresh.AllowHTTP, fresh.Allow, fresh.Ports, fresh.NAT64
 	next.Plans, next.Strict, next.EventTypes, next.Formats = fresh.Plans, fresh.Strict, fresh.EventTypes, fresh.Formats
 	next.MaxData, next.MaxPerOrg, next.ParkAfter = fresh.MaxData, fresh.MaxPerOrg, fresh.ParkAfter
-	next.KeepFinished, next.KeepDead = fresh.KeepFinished, fresh.KeepDead
+	next.KeepFinished, next.KeepDead, next.KeepBytes = fresh.KeepFinished, fresh.KeepDead, fresh.KeepBytes
+	next.MaxPending, next.MinFree, next.MaxStore, next.Ballast = fresh.MaxPending, fresh.MinFree, fresh.MaxStore, fresh.Ballast
 	return &next
 }
 

@@ -126,7 +126,7 @@ Start with "grapnel demo", which shows all of it in a few seconds.`,
 			root.AddCommand(c)
 		}
 	}
-	group("run", a.serveCommand(), a.demoCommand(), a.backupCommand(), a.restoreCommand(), a.migrateCommand())
+	group("run", a.serveCommand(), a.demoCommand(), a.backupCommand(), a.restoreCommand(), a.migrateCommand(), a.storeCommand())
 	group("run", a.configCommand(), a.doctorCommand())
 	group("manage", a.orgCommand(), a.endpointCommand(), a.eventCommand(), a.eventTypeCommand(), a.deliveryCommand(), a.replayCommand(), a.cursorCommand(),
 		a.tokenCommand(), a.auditCommand(), a.keysCommand(), a.fsckCommand(), a.resumeCommand())

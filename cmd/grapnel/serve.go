@@ -266,7 +266,8 @@ func daemonFrom(cfg config.Serve, log *slog.Logger) daemonOptions {
 		Prefix: cfg.SubjectPrefix, MaxData: cfg.MaxEventSize,
 		AllowHTTP: cfg.AllowHTTP, Allow: cfg.AllowNetworks, Plans: cfg.Plans, Strict: cfg.Strict, EventTypes: cfg.EventTypes,
 		MaxPerOrg: cfg.MaxPerOrg, Formats: cfg.Formats, Ports: cfg.AllowPorts, Proxy: cfg.EgressProxy, NAT64: cfg.NAT64, KeyFile: cfg.SecretsKeyFile, Keys: cfg.SecretsKeys,
-		Replicated: cfg.Replicated, ParkAfter: cfg.ParkAfter, OnMissing: cfg.OnMissing, KeepFinished: cfg.KeepFinished, KeepDead: cfg.KeepDead, Log: log,
+		Replicated: cfg.Replicated, ParkAfter: cfg.ParkAfter, OnMissing: cfg.OnMissing, KeepFinished: cfg.KeepFinished, KeepDead: cfg.KeepDead, KeepBytes: cfg.KeepBytes, Log: log,
+		MaxPending: cfg.MaxPending, MinFree: cfg.MinFree, MaxStore: cfg.MaxStore, Ballast: cfg.Ballast,
 		Tracing: telemetry.Options{Endpoint: cfg.OTLPEndpoint, Headers: cfg.OTLPHeaders, Sample: cfg.TraceSample},
 	}
 }

@@ -73,6 +73,11 @@ type Serve struct {
 	OTLPHeaders                        []deliver.Header    // of each request to it; secret
 	TraceSample                        float64             // of the events without a sampled publisher, 0 to 1
 	Plans                              map[string][]string // plan → features; nil: every org has every feature
+	MaxPending                         int64               // deliveries of one organization; 0: any number
+	MinFree                            int64               // bytes of the disk; -1: by its size, 0: any
+	MaxStore                           int64               // bytes of the database; 0: any number
+	Ballast                            int64               // bytes; 0: none
+	KeepBytes                          int64               // of the database, beyond which what is finished goes; 0: any number
 	KeepFinished                       time.Duration       // delivered and cancelled deliveries; 0: the daemon's default
 	KeepDead                           time.Duration       // dead ones; 0: the daemon's default
 	File                               string              // that it was read from, or ""
@@ -130,7 +135,7 @@ func Load(f *pflag.FlagSet, lookup func(string) (string, bool)) (Serve, error) {
 		c.File = name
 	}
 	c.EventTypes, c.Formats = file.eventTypes, file.formats
-	c.Plans, c.KeepFinished, c.KeepDead = file.plans, file.keepFinished, file.keepDead
+	c.Plans, c.KeepFinished, c.KeepDead, c.KeepBytes = file.plans, file.keepFinished, file.keepDead, file.keepBytes
 	c.said = make(map[string]saying, len(settings)+len(sections))
 	var errs []error
 	for _, s := range settings {

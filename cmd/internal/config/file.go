@@ -30,6 +30,7 @@ type file struct {
 	eventTypes             []catalogue.Type
 	formats                []deliver.Format
 	keepFinished, keepDead time.Duration
+	keepBytes              int64
 }
 
 // entry is a setting in a file: one value, or several of a list.
@@ -184,16 +185,26 @@ func eventTypes(config string, n ast.Node) ([]catalogue.Type, error) {
 // outgoingWebhooks is the only feature that a plan can have at present.
 const outgoingWebhooks = "outgoing_webhooks"
 
-// retention is how long deliveries are kept: {finished: 30d, dead: 90d}.
+// retention is how long deliveries are kept, and how large the database may become
+// before finished ones go sooner: {finished: 30d, dead: 90d, max_size: 20GiB}.
 func (f *file) retention(n ast.Node) error {
 	var bad error
 	err := each(n, func(key string, line int, value ast.Node) {
 		field := map[string]*time.Duration{"finished": &f.keepFinished, "dead": &f.keepDead}[key]
-		if field == nil {
-			bad = errors.Join(bad, fmt.Errorf("%s in line %d: %w", key, line, unknown(key, []string{"finished", "dead"})))
+		if field == nil && key != "max_size" {
+			bad = errors.Join(bad, fmt.Errorf("%s in line %d: %w", key, line, unknown(key, []string{"finished", "dead", "max_size"})))
 			return
 		}
 		s, err := scalar(value)
+		if err == nil && field == nil {
+			if f.keepBytes, err = Size(s); err == nil && f.keepBytes < leastSize {
+				err = fmt.Errorf("%q: want at least 16MiB", s)
+			}
+			if err != nil {
+				bad = errors.Join(bad, fmt.Errorf("%s in line %d: %w", key, line, err))
+			}
+			return
+		}
 		if err == nil {
 			*field, err = Duration(s)
 		}
@@ -206,6 +217,9 @@ func (f *file) retention(n ast.Node) error {
 	})
 	return errors.Join(err, bad)
 }
+
+// leastSize is the smallest max_size: an empty database is not much smaller.
+const leastSize = 16 << 20
 
 // each calls do for the keys of a mapping.
 func each(n ast.Node, do func(key string, line int, value ast.Node)) error {

@@ -43,15 +43,20 @@ func init() {
 				}
 				return out
 			}},
-		{key: "retention", usage: "how long deliveries are kept once they are finished (delivered or cancelled), and once they are dead", want: "`finished`, `dead`: at least 1h each", absent: "30d and 90d", reload: true,
+		{key: "retention", usage: "how long deliveries are kept once they are finished (delivered or cancelled), and once they are dead; and how large the database may become before finished ones go sooner, the oldest first", want: "`finished`, `dead`: at least 1h each; `max_size`: at least 16MiB", absent: "30d, 90d and any size", reload: true,
 			read: (*file).retention,
-			take: func(c, from *Serve) { c.KeepFinished, c.KeepDead = from.KeepFinished, from.KeepDead },
+			take: func(c, from *Serve) {
+				c.KeepFinished, c.KeepDead, c.KeepBytes = from.KeepFinished, from.KeepDead, from.KeepBytes
+			},
 			show: func(c *Serve) (out []string) {
 				if c.KeepFinished > 0 {
 					out = append(out, "finished: "+c.KeepFinished.String())
 				}
 				if c.KeepDead > 0 {
 					out = append(out, "dead: "+c.KeepDead.String())
+				}
+				if c.KeepBytes > 0 {
+					out = append(out, fmt.Sprintf("max_size: %d", c.KeepBytes))
 				}
 				return out
 			}},

@@ -122,6 +122,27 @@ var settings = []setting{
 			c.Replicated = v[0] != "none"
 			return oneOf("none", "litestream")(v[0])
 		}},
+	{flag: "max-pending-per-org", usage: "how many `deliveries` of one organization may be pending; beyond, its events wait in the stream; 0 for any number", want: "0 to 1000000000", initial: "5000000", reload: true,
+		set: number(func(c *Serve) *int64 { return &c.MaxPending }, "a number of deliveries", 0, 1_000_000_000)},
+	{flag: "min-free", usage: "how much of the disk has to be free, or fan-out waits: a `size` such as 2GiB, auto (2GiB, or a tenth of a smaller disk) or off", want: "a size, auto or off", initial: "auto", reload: true,
+		set: func(c *Serve, v []string) (err error) {
+			if v[0] == "auto" {
+				c.MinFree = -1
+				return nil
+			}
+			c.MinFree, err = sizeOrOff(v[0])
+			return err
+		}},
+	{flag: "store-max-bytes", usage: "how large the database may be, or fan-out waits: a `size` such as 50GiB, or off", want: "a size, or off", initial: "off", reload: true,
+		set: func(c *Serve, v []string) (err error) {
+			c.MaxStore, err = sizeOrOff(v[0])
+			return err
+		}},
+	{flag: "ballast", usage: "`size` of a file that can be given up when the disk is full (grapnel store release-ballast), or off", want: "a size, or off", initial: "128MiB", reload: true,
+		set: func(c *Serve, v []string) (err error) {
+			c.Ballast, err = sizeOrOff(v[0])
+			return err
+		}},
 	{flag: "log-format", usage: "auto (text on a terminal, JSON elsewhere), text or json", want: "auto, text or json", initial: "auto",
 		set: text(func(c *Serve) *string { return &c.LogFormat }, oneOf("auto", "text", "json"))},
 	{flag: "log-level", usage: "debug, info, warn or error", want: "debug, info, warn or error", initial: "info", reload: true,
