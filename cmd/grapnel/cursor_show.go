@@ -41,7 +41,7 @@ func (a *app) printCursor(d cursorDetail, offline bool) {
 	f.add("state", b.State)
 	f.add("why", b.Why)
 	f.add("since", momentOf(b.Since))
-	if b.LastError != "" && !strings.Contains(b.Why, b.LastError) {
+	if b.LastError != "" && b.State != "unclaimed" && !strings.Contains(b.Why, b.LastError) { // else it says the same
 		f.add("last error", b.LastError)
 	}
 	f.add("stream", b.Stream)

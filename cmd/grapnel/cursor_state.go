@@ -74,7 +74,7 @@ func (s standing) judge() verdict {
 	case behind:
 		return verdict{"behind", s.behindWhy(), oldest}
 	case !s.gapAt.IsZero() && s.now.Sub(s.gapAt) < recently:
-		return verdict{"gap", fmt.Sprintf("events were gone from the stream before they were read, or were skipped by hand (%d since ever): see grapnel cursor gaps %s",
+		return verdict{"gap", fmt.Sprintf("events were gone from the stream before they were read (%d since ever): see grapnel cursor gaps %s",
 			s.gapCount, s.org), s.gapAt}
 	}
 	v := verdict{state: "live"}
