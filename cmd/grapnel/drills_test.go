@@ -142,6 +142,7 @@ var drillVaries = []struct {
 	{regexp.MustCompile(`\d{8}T\d{6}Z`), "MOMENT"},
 	{regexp.MustCompile(`pid \d+`), "pid N"},
 	{regexp.MustCompile(`"pending":\d+`), `"pending":N`},
+	{regexp.MustCompile(`\d+ pending deliveries`), "N pending deliveries"},
 	{regexp.MustCompile(`repeated \d+`), "repeated N"},
 	{regexp.MustCompile(`\d+\.\d s before`), "N s before"},
 	{regexp.MustCompile(` +`), " "}, // columns are as wide as what is in them

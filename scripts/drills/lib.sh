@@ -64,6 +64,15 @@ show() {
 	[[ $status == 0 ]] || printf 'exit status %d\n' "$status"
 }
 
+# refused STATUS COMMAND: like show, of a command that has to end with that status.
+refused() {
+	local status=0
+	printf '$ %s\n' "$2"
+	eval "timeout 20 $2" 2>&1 || status=$?
+	printf 'exit status %d\n' "$status"
+	[[ $status == "$1" ]] || fail "want exit status $1"
+}
+
 # await WHAT COMMAND...: until it succeeds, at most 30 s.
 await() {
 	local what=$1 end=$((SECONDS + 30))
@@ -188,6 +197,10 @@ append() {
 }
 
 received() { jq -r 'select(.verified and .status < 300) | .headers["webhook-id"]' received.json; }
+
+# nothing_sent_since N: the receiver has still N requests. Call it after something else
+# that would have gone out at the same time has had its time.
+nothing_sent_since() { [[ $(received | wc -l) == "$1" ]] || fail 'something was sent that should have waited'; }
 
 # everything_received holds when no appended event is missing at the receiver.
 everything_received() { [[ -z $(comm -23 <(sort -u appended) <(received | sort -u)) ]]; }
