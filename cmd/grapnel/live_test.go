@@ -12,7 +12,8 @@ import (
 type liveDaemon struct {
 	t    *testing.T
 	dir  string
-	base string // of its API, over TCP
+	base string // of health and metrics, and unless they are apart of its API, over TCP
+	api  string // of its API, over TCP, where that is apart
 	nats string // where publishers connect
 	log  *lineWriter
 	stop func() // ends it and waits; the status must be 0
@@ -29,6 +30,7 @@ func serveNow(t *testing.T, args ...string) *liveDaemon {
 	go func() { ended <- run(ctx, args, nil, io.Discard, s.log) }()
 	var ready struct {
 		Health    string
+		API       string
 		PublishTo string `json:"publish_to"`
 	}
 	select {
@@ -39,7 +41,7 @@ func serveNow(t *testing.T, args ...string) *liveDaemon {
 	case status := <-ended:
 		t.Fatalf("it ended with %d:\n%s", status, s.log)
 	}
-	s.base, s.nats = strings.TrimSuffix(ready.Health, "/healthz"), ready.PublishTo
+	s.base, s.api, s.nats = strings.TrimSuffix(ready.Health, "/healthz"), ready.API, ready.PublishTo
 	stopped := false
 	s.stop = func() {
 		if stopped {

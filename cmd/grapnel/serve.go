@@ -137,6 +137,7 @@ func serve(ctx context.Context, cfg config.Serve, told *configured, logs logging
 		Service: d, Log: log, Version: buildVersion(),
 		Metrics: scraped(d.registry, d.perOrg), Observe: d.metrics.perRequest.observe,
 		Rates: httpapi.UsualRates(cfg.RateLimit), Proxies: cfg.TrustedProxies, Tuning: told.tuning, Apart: admin != nil,
+		Debug: (&debugging{recent: logs.Recent, started: began}).handler(),
 	}
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()

@@ -18,6 +18,7 @@ const base = "/api/v1"
 type Options struct {
 	Service Service
 	Metrics http.Handler // /metrics
+	Debug   http.Handler // /debug/, at the socket only; nil: nothing is there
 	Log     *slog.Logger
 	Version string
 	Observe func(Ended) // told of each request; nil: nobody is
@@ -79,6 +80,9 @@ func newHandler(o Options, socket bool) http.Handler {
 	a.docs(mux)
 	if socket || !o.Apart {
 		health(mux, o, socket)
+	}
+	if socket && o.Debug != nil {
+		a.debug(o.Debug)
 	}
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) { notRouted(mux, w, r) })
 	return a.guarded(mux)
