@@ -50,7 +50,7 @@ func (l *Loop) Stats() (st Stats) {
 // turned logs how an organization's walk stands now, when that is another way.
 func (l *Loop) turned(org string, before, now Status) {
 	switch {
-	case now.Err == before.Err:
+	case now.Err == before.Err, now.Missing && before.Missing, now.Unclaimed != "" && now.Unclaimed == before.Unclaimed:
 	case now.NoRoom, now.Err == "" && before.NoRoom: // whoever says so tells of it, once for all organizations
 	case now.Err == "":
 		l.o.Logger.Info("reading goes on", "org", org)
