@@ -77,17 +77,23 @@ func beginTraced(t *testing.T, tracer fanout.Tracer, wakes bool, orgs ...string)
 		}
 		w.endpoint(org)
 	}
-	ctx, stop := context.WithCancel(t.Context())
+	w.run()
+	return w
+}
+
+// run starts the loop.
+func (w *walk) run() {
+	w.t.Helper()
+	ctx, stop := context.WithCancel(w.t.Context())
 	done := make(chan error, 1)
 	go func() { done <- w.loop.Run(ctx) }()
 	w.stop = func() {
 		stop()
 		if err := <-done; err != nil {
-			t.Errorf("Run: %v", err)
+			w.t.Errorf("Run: %v", err)
 		}
 	}
 	synctest.Wait()
-	return w
 }
 
 func (w *walk) endpoint(org string) {

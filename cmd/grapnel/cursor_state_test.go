@@ -36,6 +36,8 @@ func TestJudgeStanding(t *testing.T) {
 		{"paused before anybody noted who did", standing{pause: &httpapi.CursorPause{}}, "paused", "paused by somebody", time.Time{}},
 		{"no stream, and paused", standing{missing: true, pause: pause}, "stream-missing", "no stream of that name", time.Time{}},
 		{"no broker", standing{unreachable: "connection refused", pause: pause}, "unreachable", "connection refused", time.Time{}},
+		{"another database's, and paused", standing{unclaimed: "01K", pause: pause}, "unclaimed", "grapnel cursor claim acme", time.Time{}},
+		{"made anew", standing{change: cursor.Recreated, changedAt: hour}, "live", "made anew", hour},
 		{"rolled back", standing{change: cursor.Regressed, changedAt: hour, lag: 1, age: time.Hour}, "regressed", "rolled back", hour},
 		{"rolled back long ago", standing{change: cursor.Regressed, changedAt: now.Add(-recently)}, "live", "", time.Time{}},
 		{"gated", standing{gated: true, lag: 1, age: time.Hour}, "gated", "plan lacks", time.Time{}},
