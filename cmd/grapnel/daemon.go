@@ -444,6 +444,15 @@ func memoryFor(orgs, endpoints int) int64 {
 // as long as an event has one, its key is known.
 const leastKept = time.Hour
 
+// retention is what may go by now.
+func (d *daemon) retention(now time.Time) sqlite.RetainOptions {
+	live := d.live.Load()
+	return sqlite.RetainOptions{
+		FinishedBefore: now.Add(-live.KeepFinished), DeadBefore: now.Add(-live.KeepDead),
+		MaxBytes: live.KeepBytes, LeastKept: leastKept,
+	}
+}
+
 // retain removes what is old, in small steps beside the traffic.
 func (d *daemon) retain(ctx context.Context) error {
 	tooLarge := false
@@ -455,14 +464,10 @@ func (d *daemon) retain(ctx context.Context) error {
 		case <-ctx.Done():
 			return nil
 		}
-		now, live := time.Now(), d.live.Load()
-		removed, err := d.store.Retain(ctx, sqlite.RetainOptions{
-			FinishedBefore: now.Add(-live.KeepFinished), DeadBefore: now.Add(-live.KeepDead),
-			MaxBytes: live.KeepBytes, LeastKept: leastKept,
-		})
+		removed, err := d.store.Retain(ctx, d.retention(time.Now()))
 		d.metrics.removed(removed)
 		if removed.TooLarge && !tooLarge {
-			d.log.Warn("the database is larger than retention's max_size, and nothing that is finished can go: the rest is pending, dead, or not an hour old", "max_size", live.KeepBytes)
+			d.log.Warn("the database is larger than retention's max_size, and nothing that is finished can go: the rest is pending, dead, or not an hour old", "max_size", d.live.Load().KeepBytes)
 		}
 		tooLarge = removed.TooLarge
 		if err != nil && ctx.Err() == nil {

@@ -1,11 +1,27 @@
 package main
 
 import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"net/netip"
 	"os"
 	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
 	"testing"
+	"time"
 
+	"github.com/google/go-cmp/cmp"
 	"github.com/grapnel-hooks/grapnel/cmd/internal/config"
+	"github.com/grapnel-hooks/grapnel/cmd/internal/httpapi"
+	"github.com/grapnel-hooks/grapnel/deliver"
+	"github.com/grapnel-hooks/grapnel/deliver/delivertest"
 	"github.com/spf13/pflag"
 )
 
@@ -30,4 +46,515 @@ func configuredBy(t *testing.T, text string, args ...string) *configured {
 		t.Fatal(err)
 	}
 	return newConfigured(cfg, load)
+}
+
+// reloadable is a running daemon with a file that can be rewritten.
+type reloadable struct {
+	*daemon
+	t    *testing.T
+	told *configured
+	log  *syncBuffer
+	api  http.Handler // as the network sees it
+}
+
+func reloadableDaemon(t *testing.T, text string, args ...string) *reloadable {
+	t.Helper()
+	r := &reloadable{t: t, log: new(syncBuffer)}
+	r.told = configuredBy(t, "allow_http: true\nallow_network: [127.0.0.0/8]\n"+text, append(args, "--data", shortDir(t), "--nats-listen", "off")...)
+	log := slog.New(slog.NewJSONHandler(r.log, &slog.HandlerOptions{Level: r.told.level}))
+	o := daemonFrom(r.told.cfg, log)
+	o.NATSSync, o.Configured = time.Minute, r.told
+	d, err := openDaemon(t.Context(), o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, stop := context.WithCancel(context.WithoutCancel(t.Context()))
+	ended := make(chan error, 1)
+	go func() { ended <- d.Run(ctx) }()
+	t.Cleanup(func() {
+		stop()
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
+	})
+	r.daemon = d
+	r.api = httpapi.Public(httpapi.Options{
+		Service: d, Log: log, Rates: httpapi.UsualRates(r.told.cfg.RateLimit), Proxies: r.told.cfg.TrustedProxies, Tuning: r.told.tuning,
+	})
+	if _, err := d.AddOrg(t.Context(), httpapi.Org{ID: "acme", Payload: "data"}); err != nil {
+		t.Fatal(err)
+	}
+	return r
+}
+
+// write replaces the file.
+func (r *reloadable) write(text string) {
+	r.t.Helper()
+	if err := os.WriteFile(r.told.cfg.File, []byte(text), 0o600); err != nil {
+		r.t.Fatal(err)
+	}
+}
+
+// say replaces the file, and has it read.
+func (r *reloadable) say(text string) httpapi.Reloaded {
+	r.t.Helper()
+	r.write("allow_http: true\nallow_network: [127.0.0.0/8]\n" + text)
+	out, err := r.Reload(r.t.Context())
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	return out
+}
+
+// append gives acme one event of so many bytes.
+func (r *reloadable) append(event string, bytes int) error {
+	data := fmt.Sprintf(`{"n":%q}`, strings.Repeat("x", max(bytes-8, 0)))
+	_, err := r.Append(r.t.Context(), "acme", []httpapi.NewEvent{{Type: event, Data: json.RawMessage(data)}})
+	return err
+}
+
+// request is the answer of the API on the network.
+func (r *reloadable) request(method, path, token, body string, header ...string) *httptest.ResponseRecorder {
+	q := httptest.NewRequestWithContext(r.t.Context(), method, path, strings.NewReader(body))
+	q.RemoteAddr = "192.0.2.1:4000"
+	q.Header.Set("Authorization", "Bearer "+token)
+	q.Header.Set("Content-Type", "application/json")
+	for i := 0; i < len(header); i += 2 {
+		q.Header.Set(header[i], header[i+1])
+	}
+	w := httptest.NewRecorder()
+	r.api.ServeHTTP(w, q)
+	return w
+}
+
+// token is an operator's.
+func (r *reloadable) token() string {
+	r.t.Helper()
+	made, err := r.AddToken(r.t.Context(), httpapi.Token{Name: "test", Scopes: []httpapi.Scope{httpapi.Admin}, ExpiresAt: time.Now().Add(time.Hour)})
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	return made.Text
+}
+
+// taken is what the metric says of the last reload.
+func (r *reloadable) taken() float64 {
+	r.t.Helper()
+	families, err := r.registry.Gather()
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	for _, f := range families {
+		if f.GetName() == "grapnel_config_last_reload_successful" {
+			return f.GetMetric()[0].GetGauge().GetValue()
+		}
+	}
+	r.t.Fatal("there is no metric of reloads")
+	return 0
+}
+
+// effects shows of each setting that can be reloaded that it has another effect
+// afterwards, and no restart was needed.
+var effects = map[string]func(t *testing.T){
+	"log_level": func(t *testing.T) {
+		r := reloadableDaemon(t, "")
+		r.daemon.log.Debug("unheard")
+		r.say("log_level: debug\n")
+		r.daemon.log.Debug("heard")
+		if text := r.log.String(); strings.Contains(text, "unheard") || !strings.Contains(text, `"heard"`) {
+			t.Errorf("the log has:\n%s", text)
+		}
+	},
+	"rate_limit": func(t *testing.T) {
+		r := reloadableDaemon(t, "rate_limit: 1\n")
+		token := r.token()
+		refused := func() bool {
+			for range 10 {
+				if r.request("GET", "/api/v1/orgs", token, "").Code == http.StatusTooManyRequests {
+					return true
+				}
+			}
+			return false
+		}
+		if !refused() {
+			t.Error("ten requests at once are not too many for one a second")
+		}
+		r.say("rate_limit: 1000\n")
+		if refused() {
+			t.Error("ten requests at once are too many for a thousand a second")
+		}
+	},
+	"trusted_proxy": func(t *testing.T) {
+		r := reloadableDaemon(t, "")
+		token := r.token()
+		from := func(org string) string {
+			if w := r.request("POST", "/api/v1/orgs", token, `{"id":"`+org+`"}`, "X-Forwarded-For", "203.0.113.9"); w.Code != http.StatusCreated {
+				t.Fatalf("%d %s", w.Code, w.Body)
+			}
+			entries, err := r.Audit(t.Context(), org, 0, 1)
+			if err != nil || len(entries) != 1 {
+				t.Fatal(entries, err)
+			}
+			return entries[0].Address
+		}
+		if a := from("one"); a != "192.0.2.1" {
+			t.Errorf("the proxy that is not trusted is %s in the audit", a)
+		}
+		r.say("trusted_proxy: 192.0.2.0/24\n")
+		if a := from("two"); a != "203.0.113.9" {
+			t.Errorf("behind the trusted proxy there is %s in the audit", a)
+		}
+	},
+	"max_event_size": func(t *testing.T) {
+		r := reloadableDaemon(t, "max_event_size: 1024\n")
+		receiver := delivertest.NewReceiver()
+		if _, err := r.AddEndpoint(t.Context(), newEndpoint(receiver.Start(t))); err != nil {
+			t.Fatal(err)
+		}
+		if err := r.append("a", 2000); err == nil {
+			t.Error("2000 bytes were taken")
+		}
+		r.say("max_event_size: 4096\n")
+		if err := r.append("a", 2000); err != nil {
+			t.Error(err)
+		}
+		came(t, receiver, 1) // fan-out goes by it, too
+	},
+	"strict": func(t *testing.T) {
+		r := reloadableDaemon(t, "")
+		if err := r.append("unknown", 10); err != nil {
+			t.Error(err)
+		}
+		r.say("strict: true\n")
+		if err := r.append("unknown", 10); err == nil {
+			t.Error("an unknown type was taken")
+		}
+	},
+	"max_in_flight_per_org": func(t *testing.T) {
+		r := reloadableDaemon(t, "max_in_flight_per_org: 1\n")
+		receiver, release := delivertest.NewReceiver(), make(chan struct{})
+		receiver.Otherwise(delivertest.Hold(release, delivertest.Status(http.StatusNoContent)))
+		defer close(release)
+		url := receiver.Start(t)
+		for range 3 {
+			if _, err := r.AddEndpoint(t.Context(), newEndpoint(url)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := r.append("a", 10); err != nil {
+			t.Fatal(err)
+		}
+		until(t, "all deliveries are in their lanes", func() bool {
+			s := r.lanes.Stats()
+			return s.InFlight+s.Queued == 3 && s.InFlight > 0
+		})
+		if n := r.lanes.Stats().InFlight; n != 1 {
+			t.Errorf("%d are in flight", n)
+		}
+		r.say("max_in_flight_per_org: 100\n")
+		came(t, receiver, 3)
+	},
+	"allow_http": func(t *testing.T) {
+		r := reloadableDaemon(t, "")
+		receiver := delivertest.NewReceiver()
+		made, err := r.AddEndpoint(t.Context(), newEndpoint(receiver.Start(t)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.write("allow_network: [127.0.0.0/8]\n")
+		if _, err := r.Reload(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := r.AddEndpoint(t.Context(), newEndpoint(made.Endpoint.URL)); err == nil {
+			t.Error("an http URL was taken")
+		}
+		if a, err := r.TestEndpoint(t.Context(), "acme", made.Endpoint.ID); err != nil || a.Class != deliver.BlockedAddress {
+			t.Errorf("the attempt at the endpoint that was there ends as %v, %v", a.Class, err)
+		}
+		r.say("")
+		if a, err := r.TestEndpoint(t.Context(), "acme", made.Endpoint.ID); err != nil || a.Class != deliver.OK {
+			t.Errorf("the attempt ends as %v, %v when it is allowed again", a.Class, err)
+		}
+	},
+	"allow_network": func(t *testing.T) {
+		r := reloadableDaemon(t, "")
+		receiver := delivertest.NewReceiver()
+		made, err := r.AddEndpoint(t.Context(), newEndpoint(receiver.Start(t)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		try := func() deliver.Class {
+			a, err := r.TestEndpoint(t.Context(), "acme", made.Endpoint.ID)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return a.Class
+		}
+		if class := try(); class != deliver.OK { // and leaves a connection behind
+			t.Errorf("before: %v", class)
+		}
+		r.write("allow_http: true\n")
+		if _, err := r.Reload(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if class := try(); class != deliver.BlockedAddress {
+			t.Errorf("on a connection that was there already: %v", class)
+		}
+	},
+	"allow_port": func(t *testing.T) {
+		r := reloadableDaemon(t, "")
+		if _, err := r.guard.CheckURL("https://93.184.215.14:9443/", true); !errors.Is(err, deliver.ErrPort) {
+			t.Errorf("port 9443: %v", err)
+		}
+		r.say("allow_port: 9443\n")
+		if _, err := r.guard.CheckURL("https://93.184.215.14:9443/", true); err != nil {
+			t.Errorf("port 9443 is allowed: %v", err)
+		}
+	},
+	"nat64_prefix": func(t *testing.T) {
+		r := reloadableDaemon(t, "")
+		private := netip.MustParseAddrPort("[2606:4700:64::10.0.0.1]:443")
+		if err := r.guard.Check(private); err != nil {
+			t.Errorf("a public address: %v", err)
+		}
+		r.say("nat64_prefix: 2606:4700:64::/96\n")
+		if err := r.guard.Check(private); err == nil {
+			t.Error("behind the prefix there is a private address, which was let through")
+		}
+	},
+	"park_after": func(t *testing.T) {
+		r := reloadableDaemon(t, "park_after: 0\n")
+		e := newEndpoint("http://127.0.0.1:9/")
+		e.Options.Paused = true
+		if _, err := r.AddEndpoint(t.Context(), e); err != nil {
+			t.Fatal(err)
+		}
+		for range 3 {
+			if err := r.append("a", 10); err != nil {
+				t.Fatal(err)
+			}
+		}
+		passed(t, r.daemon, 3)
+		if n := r.store.CatchupStats().Parked; n != 0 {
+			t.Errorf("%d endpoints are parked without a limit", n)
+		}
+		r.say("park_after: 2\n")
+		if err := r.append("a", 10); err != nil {
+			t.Fatal(err)
+		}
+		until(t, "the endpoint is parked", func() bool { return r.store.CatchupStats().Parked == 1 })
+	},
+	"plans": func(t *testing.T) {
+		r := reloadableDaemon(t, "plans: {trial: [outgoing_webhooks]}\n")
+		trial := "trial"
+		if _, err := r.ChangeOrg(t.Context(), "acme", httpapi.OrgChange{Plan: &trial}); err != nil {
+			t.Fatal(err)
+		}
+		for _, text := range []string{"plans: {trial: []}\n", "plans: {trial: [outgoing_webhooks]}\n"} {
+			r.say(text)
+			if gated, err := r.Gated(t.Context(), "acme"); err != nil || gated != strings.Contains(text, "[]") {
+				t.Errorf("%s: gated is %v, %v", text, gated, err)
+			}
+		}
+	},
+	"retention": func(t *testing.T) {
+		r := reloadableDaemon(t, "")
+		now := time.Now()
+		r.say("retention: {finished: 2h, dead: 3h}\n")
+		if o := r.retention(now); now.Sub(o.FinishedBefore) != 2*time.Hour || now.Sub(o.DeadBefore) != 3*time.Hour {
+			t.Errorf("retention is %+v", o)
+		}
+	},
+	"event_types": func(t *testing.T) {
+		r := reloadableDaemon(t, "")
+		r.say("event_types: [{name: task.done}]\n")
+		if _, err := r.EventType(t.Context(), "task.done", "1"); err != nil {
+			t.Error(err)
+		}
+	},
+	"formats": func(t *testing.T) {
+		format := func(header string) string {
+			return "formats: {acme: {scheme: sha256-hex, headers: {signature: " + header + "}, body: data}}\n"
+		}
+		r := reloadableDaemon(t, format("X-A"))
+		receiver := delivertest.NewReceiver()
+		e := newEndpoint(receiver.Start(t))
+		e.Options.Format = "acme"
+		made, err := r.AddEndpoint(t.Context(), e)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i, header := range []string{"X-A", "X-B"} {
+			r.say(format(header))
+			if err := r.append("a", 10); err != nil {
+				t.Fatal(err)
+			}
+			if q := came(t, receiver, i+1); q.Header.Get(header) == "" {
+				t.Errorf("no %s in %v", header, q.Header)
+			}
+		}
+		r.say("")
+		if why := r.Held(made.Endpoint); why == "" {
+			t.Error("its format is gone, and it is not held")
+		}
+		if err := r.append("a", 10); err != nil {
+			t.Fatal(err)
+		}
+		passed(t, r.daemon, 3)
+		r.say(format("X-C"))
+		if q := came(t, receiver, 3); q.Header.Get("X-C") == "" {
+			t.Errorf("when the format was back: %v", q.Header)
+		}
+	},
+}
+
+// OPS-07: what the table says can be reloaded can be.
+func TestEffectsOfAReload(t *testing.T) {
+	all := configuredBy(t, "").cfg.Effective()
+	for _, v := range all {
+		effect := effects[v.Key]
+		switch {
+		case v.Reload && effect == nil:
+			t.Errorf("%s can be reloaded, it is said: show its effect in effects", v.Key)
+		case !v.Reload && effect != nil:
+			t.Errorf("%s has an effect, and the table does not say that it can be reloaded", v.Key)
+		case effect != nil:
+			t.Run(v.Key, func(t *testing.T) { t.Parallel(); effect(t) })
+		}
+	}
+}
+
+// A file with a mistake changes nothing at all, and is said to be refused until a
+// good one is read.
+func TestReloadIsAllOrNothing(t *testing.T) {
+	r := reloadableDaemon(t, "rate_limit: 7\n")
+	for _, c := range []struct{ name, text, want string }{
+		{"a wrong value beside a right one", "log_level: debug\nrate_limit: many\n", `grapnel.yaml:2: rate_limit: "many": want`},
+		{"an unknown key", "log_level: debug\nrate_limti: 8\n", "grapnel.yaml:2: rate_limti: unknown key: did you mean rate_limit?"},
+		{"no YAML", "log_level: [", "grapnel.yaml:1"},
+		{"a format that cannot be", "log_level: debug\nformats: {standard: {scheme: sha256-hex, headers: {signature: X-S}, body: data}}\n", "there is one of this name already"},
+		{"settings that cannot be had together", "log_level: debug\nnats_creds: /dev/null\n", "is for a NATS server elsewhere"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			r.write(c.text)
+			_, err := r.Reload(t.Context())
+			if !errors.Is(err, httpapi.ErrState) || !strings.Contains(err.Error(), c.want) {
+				t.Errorf("error %v, want %q", err, c.want)
+			}
+			if got := r.told.level.Level(); got != slog.LevelInfo || r.told.cfg.RateLimit != 7 || !r.live.Load().AllowHTTP {
+				t.Errorf("a part of it was taken: level %v, %+v", got, r.told.cfg)
+			}
+			if n := r.taken(); n != 0 {
+				t.Errorf("the gauge is %v", n)
+			}
+			shown, err := r.Configuration(t.Context())
+			if err != nil || !strings.Contains(shown.Problem, c.want) {
+				t.Errorf("what is shown of the mistake: %q, %v", shown.Problem, err)
+			}
+		})
+	}
+	if !strings.Contains(r.log.String(), "configuration is refused") || !strings.Contains(r.log.String(), "grapnel.yaml:2") {
+		t.Errorf("the log does not say so:\n%s", r.log.String())
+	}
+	r.say("rate_limit: 8\n")
+	if n := r.taken(); n != 1 || r.told.cfg.RateLimit != 8 {
+		t.Errorf("with a good file the gauge is %v, the rate %d", n, r.told.cfg.RateLimit)
+	}
+}
+
+// A flag stays in force; what needs a restart is named, and not taken; the audit
+// has who did it.
+func TestReloadSays(t *testing.T) {
+	r := reloadableDaemon(t, "rate_limit: 7\nlisten: 127.0.0.1:1\n", "--max-event-size", "2048")
+	got := r.say("rate_limit: 8\nlisten: 127.0.0.1:2\nmax_event_size: 9999\n")
+	for i := range got.Changed {
+		got.Changed[i].Where = filepath.Base(got.Changed[i].Where)
+	}
+	for i := range got.Restart {
+		got.Restart[i].Where = filepath.Base(got.Restart[i].Where)
+	}
+	want := httpapi.Reloaded{
+		Changed: []httpapi.SettingChange{{Key: "rate_limit", From: []string{"7"}, To: []string{"8"}, Where: "grapnel.yaml:3", Reload: true}},
+		Restart: []httpapi.SettingChange{{Key: "listen", From: []string{"127.0.0.1:1"}, To: []string{"127.0.0.1:2"}, Where: "grapnel.yaml:4"}},
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+	if r.maxData() != 2048 || r.told.cfg.Listen != "127.0.0.1:1" {
+		t.Errorf("events up to %d bytes, listening at %s", r.maxData(), r.told.cfg.Listen)
+	}
+	again, err := r.Reload(t.Context())
+	if err != nil || len(again.Changed) != 0 || len(again.Restart) != 1 {
+		t.Errorf("once more: %+v, %v", again, err)
+	}
+	entries, err := r.Audit(t.Context(), "", 0, 2)
+	if err != nil || len(entries) != 2 || entries[1].Action != "config.reload" || entries[1].Target != "rate_limit" {
+		t.Errorf("the audit has %+v, %v", entries, err)
+	}
+}
+
+// Traffic goes on while the configuration changes again and again, and all of it
+// arrives: run with -race.
+func TestReloadBesideTraffic(t *testing.T) {
+	const head = "rate_limit: 0\n"
+	r := reloadableDaemon(t, head)
+	receiver := delivertest.NewReceiver()
+	url := receiver.Start(t)
+	for range 3 {
+		if _, err := r.AddEndpoint(t.Context(), newEndpoint(url)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	token := r.token()
+	var wg sync.WaitGroup
+	const events = 100
+	wg.Go(func() {
+		for range events {
+			if err := r.append("a", 100); err != nil {
+				t.Error(err)
+			}
+		}
+	})
+	wg.Go(func() {
+		for range events {
+			if w := r.request("GET", "/api/v1/config", token, ""); w.Code != http.StatusOK {
+				t.Errorf("GET /config: %d %s", w.Code, w.Body)
+				return
+			}
+		}
+	})
+	for i := range 30 {
+		r.say(head + []string{
+			"max_event_size: 4096\npark_after: 10\n", "allow_port: [9443]\nmax_in_flight_per_org: 2\n",
+			"formats: {acme: {scheme: sha256-hex, headers: {signature: X-S}, body: data}}\n", "plans: {trial: []}\nretention: {dead: 2h}\n", "",
+		}[i%5])
+	}
+	wg.Wait()
+	came(t, receiver, 3*events)
+}
+
+// What was not read from anywhere cannot be read again.
+func TestReloadOfNothing(t *testing.T) {
+	dir := daemonAt(t)
+	if text := transcript(t, dir, "reload"); !strings.Contains(text, "not read from anywhere") || !strings.Contains(text, "exit status 1") {
+		t.Errorf("got:\n%s", text)
+	}
+}
+
+// A SIGHUP does what the command does, and goes on after a mistake.
+func TestReloadOnHangup(t *testing.T) {
+	r := reloadableDaemon(t, "")
+	ctx, stop := context.WithCancel(t.Context())
+	hangups, ended := make(chan os.Signal), make(chan error, 1)
+	go func() { ended <- r.reloadOn(ctx, hangups) }()
+	r.write("log_level: loud\n")
+	hangups <- syscall.SIGHUP
+	hangups <- syscall.SIGHUP // it is heard once the first one is done with
+	r.write("log_level: debug\n")
+	hangups <- syscall.SIGHUP
+	until(t, "the level is another", func() bool { return r.told.level.Level() == slog.LevelDebug })
+	stop()
+	if err := <-ended; err != nil {
+		t.Error(err)
+	}
 }
