@@ -22,6 +22,8 @@ import (
 	"github.com/grapnel-hooks/grapnel/cmd/internal/httpapi"
 	"github.com/grapnel-hooks/grapnel/deliver"
 	"github.com/grapnel-hooks/grapnel/deliver/delivertest"
+	"github.com/grapnel-hooks/grapnel/fanout"
+	"github.com/grapnel-hooks/grapnel/sqlite"
 	"github.com/spf13/pflag"
 )
 
@@ -60,6 +62,9 @@ type reloadable struct {
 func reloadableDaemon(t *testing.T, text string, args ...string) *reloadable {
 	t.Helper()
 	r := &reloadable{t: t, log: new(syncBuffer)}
+	if !strings.Contains(text, "ballast") { // many daemons at once would write much
+		args = append(args, "--ballast", "off")
+	}
 	r.told = configuredBy(t, "allow_http: true\nallow_network: [127.0.0.0/8]\n"+text, append(args, "--data", shortDir(t), "--nats-listen", "off")...)
 	log := slog.New(slog.NewJSONHandler(r.log, &slog.HandlerOptions{Level: r.told.level}))
 	o := daemonFrom(r.told.cfg, log)
@@ -343,6 +348,51 @@ var effects = map[string]func(t *testing.T){
 			t.Fatal(err)
 		}
 		until(t, "the endpoint is parked", func() bool { return r.store.CatchupStats().Parked == 1 })
+	},
+	"max_pending_per_org": func(t *testing.T) {
+		r := reloadableDaemon(t, "")
+		e := newEndpoint("http://127.0.0.1:9/")
+		e.Options.Paused = true
+		if _, err := r.AddEndpoint(t.Context(), e); err != nil {
+			t.Fatal(err)
+		}
+		if err := r.append("a", 10); err != nil {
+			t.Fatal(err)
+		}
+		passed(t, r.daemon, 1)
+		r.say("max_pending_per_org: 1\n")
+		if err := r.room("acme"); !errors.Is(err, fanout.ErrNoRoom) {
+			t.Errorf("one is pending, and one may be: %v", err)
+		}
+	},
+	"min_free": func(t *testing.T) {
+		r := reloadableDaemon(t, "min_free: off\n")
+		r.say("min_free: 4096TiB\n")
+		r.lookAtSpace()
+		if err := r.room("acme"); !errors.Is(err, fanout.ErrNoRoom) {
+			t.Errorf("no disk has so much: %v", err)
+		}
+	},
+	"store_max_bytes": func(t *testing.T) {
+		r := reloadableDaemon(t, "min_free: off\n")
+		if got := r.limits(1).maxUsed; got != 0 {
+			t.Errorf("the database may have %d bytes", got)
+		}
+		r.say("min_free: off\nstore_max_bytes: 16MiB\n")
+		if got := r.limits(1).maxUsed; got != 16<<20 {
+			t.Errorf("the database may have %d bytes", got)
+		}
+	},
+	"ballast": func(t *testing.T) {
+		r := reloadableDaemon(t, "ballast: off\nmin_free: off\n")
+		if n := sqlite.Ballast(r.cfg.Data); n != 0 {
+			t.Errorf("there are %d bytes of ballast", n)
+		}
+		r.say("ballast: 1MiB\nmin_free: off\n")
+		r.keepBallast()
+		if n := sqlite.Ballast(r.cfg.Data); n != 1<<20 {
+			t.Errorf("there are %d bytes of ballast", n)
+		}
 	},
 	"plans": func(t *testing.T) {
 		r := reloadableDaemon(t, "plans: {trial: [outgoing_webhooks]}\n")
