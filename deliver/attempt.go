@@ -33,8 +33,8 @@ func (l *Lanes) unqueue(t *Ticket) {
 func (n *lane) work(proven bool) {
 	l := n.l
 	defer l.slots.give(n.org, proven)
-	for {
-		j, ok := n.take()
+	for first := true; ; first = false {
+		j, ok := n.take(first)
 		if !ok {
 			return
 		}

@@ -11,17 +11,26 @@ import "time"
 // keeps notes that the endpoint itself keeps deliveries waiting until then.
 func (n *lane) keeps(until time.Time) { n.own = later(n.own, until) }
 
-// full reports whether more waits than the workers can take that have begun and
-// taken nothing yet, and no other worker may begin.
-func (n *lane) full(begun int) bool {
-	return n.workers >= n.window && n.length() > begun || n.order != nil && n.order.waiting > 0
+// waits is before when the endpoint itself wants no request; it may have passed.
+func (n *lane) waits() time.Time {
+	at := n.health.Wait()
+	if n.ep.RateLimit > 0 {
+		at = later(at, n.pace.next())
+	}
+	return at
+}
+
+// full reports whether more waits than the workers take that have just begun, and no
+// other worker may begin.
+func (n *lane) full() bool {
+	return n.workers >= n.window && n.length() > n.begun || n.order != nil && n.order.waiting > 0
 }
 
 // kept is until when the endpoint kept deliveries waiting; now, if it does.
 func (n *lane) kept(now time.Time) time.Time {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	if n.target == nil || n.health.Releasing || n.until.After(now) || n.full(0) {
+	if n.target == nil || n.health.Releasing || n.waits().After(now) || n.full() {
 		return now
 	}
 	return n.own

@@ -30,6 +30,7 @@ type lane struct {
 	overtaken bool
 	paged     int64 // the newest fresh event that was read from the books
 	workers   int   // running, each with a slot
+	begun     int   // of them, those that have taken nothing yet
 	window    int   // how many may run; grows with successes, shrinks with silence
 	queued    bool  // waits for a slot
 	proven    bool  // the last attempt was answered with success
@@ -220,22 +221,18 @@ func (n *lane) sends() bool {
 }
 
 // kick starts workers while there is work, room in the window and a slot.
-func (n *lane) kick() { n.kickAfter(0) }
-
-// kickAfter is kick when so many workers have begun that have taken nothing yet.
-func (n *lane) kickAfter(begun int) {
+func (n *lane) kick() {
 	for n.wants() {
 		proven := n.proven
 		if n.queued || !n.l.slots.take(n, proven) {
 			return // a slot that comes free starts the worker
 		}
 		n.startWorker(proven)
-		begun++
 		if n.ep.RateLimit > 0 {
 			return // this one kicks again when it has begun
 		}
 	}
-	if n.target != nil && n.full(begun) {
+	if n.target != nil && n.full() {
 		n.keeps(n.l.now())
 	}
 }
@@ -244,6 +241,7 @@ func (n *lane) kickAfter(begun int) {
 // proven, or not.
 func (n *lane) startWorker(proven bool) {
 	n.workers++
+	n.begun++
 	go n.work(proven)
 }
 
@@ -256,10 +254,14 @@ type job struct {
 	probe  bool // the circuit is open
 }
 
-// take gives the next delivery to a worker, or ends the worker.
-func (n *lane) take() (j job, ok bool) {
+// take gives the next delivery to a worker, or ends the worker. It may be the first
+// that the worker takes.
+func (n *lane) take(first bool) (j job, ok bool) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
+	if first {
+		n.begun--
+	}
 	for n.sends() && n.workers <= n.window && n.hasWork() && n.opens() {
 		t, ok := n.pick()
 		if !ok {

@@ -126,7 +126,9 @@ func (n *lane) opens() bool {
 		n.until = time.Time{}
 		return true
 	}
-	n.keeps(at)
+	if own := n.waits(); own.After(now) {
+		n.keeps(own)
+	}
 	n.wakeAt(at, now)
 	return false
 }

@@ -215,7 +215,7 @@ func (s *slots) grant() {
 		if started {
 			n.startWorker(proven)
 			if n.ep.RateLimit == 0 {
-				n.kickAfter(1) // and queue for another, if the window allows
+				n.kick() // and queue for another, if the window allows
 			}
 		}
 		n.mu.Unlock()
