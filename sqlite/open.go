@@ -49,6 +49,12 @@ const (
 	readers     = 4
 )
 
+// LibraryVersion is the version of SQLite itself that is built in.
+func LibraryVersion() string {
+	text, _, _ := sqlite3.Version()
+	return text
+}
+
 // Options is what a Store needs.
 type Options struct {
 	Dir   string           // the data directory; made with mode 0700

@@ -6,6 +6,7 @@ import (
 	"runtime/debug"
 	"slices"
 
+	"github.com/grapnel-hooks/grapnel/sqlite"
 	"github.com/spf13/cobra"
 )
 
@@ -25,7 +26,7 @@ func buildVersion() string {
 
 // inside are the parts that a report of a fault should name.
 func inside() map[string]string {
-	parts := map[string]string{}
+	parts := map[string]string{"sqlite": sqlite.LibraryVersion()}
 	info, _ := debug.ReadBuildInfo()
 	if info == nil {
 		return parts
@@ -39,8 +40,11 @@ func inside() map[string]string {
 		}
 	}
 	for _, s := range info.Settings {
-		if s.Key == "vcs.revision" {
+		switch {
+		case s.Key == "vcs.revision":
 			parts["revision"] = s.Value
+		case s.Key == "vcs.modified" && s.Value == "true":
+			parts["modified"] = "yes" // it was built with changes that are in no commit
 		}
 	}
 	return parts
