@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
+	"net"
 	"net/netip"
 	"net/url"
 	"os"
@@ -206,6 +207,9 @@ func openDaemon(ctx context.Context, o daemonOptions) (_ *daemon, err error) {
 
 	if d.formats, err = deliver.NewFormats(o.Formats); err != nil {
 		return nil, err
+	}
+	if _, err := net.InterfaceAddrs(); err != nil {
+		o.Log.Warn("the addresses of this machine cannot be found out, so endpoints that lead to its public ones are not refused; a sandbox has to allow netlink sockets", "error", err)
 	}
 	d.guard = deliver.NewGuard(d.guardOptions(&o))
 	if o.Proxy != nil {

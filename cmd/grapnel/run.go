@@ -129,7 +129,7 @@ Start with "grapnel demo", which shows all of it in a few seconds.`,
 	group("run", a.serveCommand(), a.demoCommand(), a.backupCommand(), a.restoreCommand(), a.migrateCommand(), a.storeCommand())
 	group("run", a.configCommand(), a.doctorCommand(), a.supportBundleCommand())
 	group("manage", a.orgCommand(), a.endpointCommand(), a.eventCommand(), a.eventTypeCommand(), a.deliveryCommand(), a.replayCommand(), a.cursorCommand(),
-		a.tokenCommand(), a.auditCommand(), a.keysCommand(), a.fsckCommand(), a.resumeCommand())
+		a.tokenCommand(), a.auditCommand(), a.keysCommand(), a.fsckCommand(), a.aliveCommand(), a.resumeCommand())
 	group("manage", a.reloadCommand(), a.logLevelCommand())
 	group("build", a.listenCommand(), benchCommand(), a.versionCommand())
 	root.SetHelpCommandGroupID("build")
