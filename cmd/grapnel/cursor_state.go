@@ -102,7 +102,7 @@ func (s standing) pausedWhy() string {
 func (s standing) behindWhy() string {
 	switch {
 	case !s.held.IsZero():
-		return "the database is a backup of " + moment(s.held) + ": nothing is read until grapnel resume --confirm"
+		return "the database is a backup, or was put here from elsewhere (as of " + moment(s.held) + "): nothing is read until grapnel resume --confirm"
 	case s.full:
 		return "the disk is full: nothing is read until there is room"
 	case s.noRoom != "":
