@@ -102,7 +102,7 @@ func (s *survey) look(ctx context.Context) {
 	cursors, err := s.d.Cursors(ctx, "", math.MaxInt)
 	now := time.Now()
 	if err == nil {
-		f = f.ofCursors(cursors, now)
+		f = f.ofCursors(cursors, now, s.excused)
 		f.due, f.dueSince, err = s.lookDue(ctx, now)
 	}
 	if err != nil {
@@ -120,7 +120,8 @@ func (s *survey) look(ctx context.Context) {
 
 // ofCursors is what the cursors show at now. While the broker is away nobody knows
 // how old the oldest unread event is: then it is the one that was known before.
-func (f findings) ofCursors(cursors []httpapi.Cursor, now time.Time) findings {
+// Events of an organization that is excused may wait.
+func (f findings) ofCursors(cursors []httpapi.Cursor, now time.Time, excused func(org string) bool) findings {
 	before := make(map[string]time.Time, len(f.behind))
 	for _, l := range f.behind {
 		before[l.org] = l.since
@@ -139,7 +140,7 @@ func (f findings) ofCursors(cursors []httpapi.Cursor, now time.Time) findings {
 		}
 		f.lag += c.Lag
 		f.behind = append(f.behind, l)
-		if c.State != "paused" {
+		if c.State != "paused" && !excused(c.Org) {
 			f.unread = earlier(f.unread, l.since)
 		}
 	}
@@ -147,6 +148,13 @@ func (f findings) ofCursors(cursors []httpapi.Cursor, now time.Time) findings {
 		return cmp.Or(cmp.Compare(b.lag, a.lag), cmp.Compare(a.org, b.org))
 	})
 	return f
+}
+
+// excused reports whether the organization is not fanned out for a reason of its own,
+// which has an alert of its own: too much of what it has already is not taken.
+func (s *survey) excused(org string) bool {
+	_, over := s.d.space.quota.Load(org)
+	return over
 }
 
 // earlier is the earlier of two times; the zero time is none.

@@ -17,18 +17,20 @@ func TestFindingsOfCursors(t *testing.T) {
 	at := func(org string, lag uint64, age time.Duration, state string) httpapi.Cursor {
 		return httpapi.Cursor{Position: cursor.Position{Org: org}, Lag: lag, Age: age, State: state}
 	}
+	excused := func(org string) bool { return org == "hooli" } // over its quota
 	first := findings{}.ofCursors([]httpapi.Cursor{
 		at("acme", 3, time.Minute, "behind"), at("globex", 9, time.Second, "live"), at("initech", 0, 0, "live"), at("umbrella", 5, time.Hour, "paused"),
-	}, now)
+		at("hooli", 1, time.Hour, "behind"),
+	}, now, excused)
 	want := findings{
-		lag: 17, unread: now.Add(-time.Minute), states: map[string]int{"behind": 1, "live": 2, "paused": 1},
-		behind: []laggard{{"globex", 9, now.Add(-time.Second)}, {"umbrella", 5, now.Add(-time.Hour)}, {"acme", 3, now.Add(-time.Minute)}},
+		lag: 18, unread: now.Add(-time.Minute), states: map[string]int{"behind": 2, "live": 2, "paused": 1},
+		behind: []laggard{{"globex", 9, now.Add(-time.Second)}, {"umbrella", 5, now.Add(-time.Hour)}, {"acme", 3, now.Add(-time.Minute)}, {"hooli", 1, now.Add(-time.Hour)}},
 	}
 	if diff := cmp.Diff(want, first, cmp.AllowUnexported(findings{}, laggard{})); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
 	}
 	// The broker is away: nobody can say how old what waits is, but it has not become younger.
-	away := first.ofCursors([]httpapi.Cursor{at("acme", 4, 0, "unreachable"), at("globex", 0, 0, "unreachable")}, now.Add(time.Hour))
+	away := first.ofCursors([]httpapi.Cursor{at("acme", 4, 0, "unreachable"), at("globex", 0, 0, "unreachable")}, now.Add(time.Hour), excused)
 	if !away.unread.Equal(now.Add(-time.Minute)) {
 		t.Errorf("while the broker is away: the oldest unread event is of %v", away.unread)
 	}

@@ -58,7 +58,7 @@ func exercise(d *daemon, behind int) {
 		cursors = append(cursors, httpapi.Cursor{Position: cursor.Position{Org: fmt.Sprintf("org%d", i)}, Lag: uint64(i + 1), Age: time.Minute, State: "behind"})
 	}
 	s := d.metrics.survey
-	s.last = s.last.ofCursors(cursors, time.Now())
+	s.last = s.last.ofCursors(cursors, time.Now(), s.excused)
 	s.last.at = time.Now()
 	s.counts = map[deliver.State]int64{deliver.Delivered: 1, deliver.Cancelled: 1}
 }
