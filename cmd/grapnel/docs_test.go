@@ -132,17 +132,17 @@ func shellWords(line string) (words []string) {
 }
 
 func TestDocsSettings(t *testing.T) {
-	readme := documents(t)["README.md"]
+	page := documents(t)["docs/configuration.md"]
 	serve, _, err := (&app{}).command().Find([]string{"serve"})
 	if err != nil {
 		t.Fatal(err)
 	}
 	serve.Flags().VisitAll(func(f *pflag.Flag) {
-		if !strings.Contains(readme, "`--"+f.Name+"`") {
-			t.Errorf("README.md does not name --%s", f.Name)
+		if !strings.Contains(page, "`--"+f.Name+"`") {
+			t.Errorf("docs/configuration.md does not name --%s", f.Name)
 		}
-		if def := f.DefValue; def != "" && def != "[]" && !strings.Contains(readme, "`"+def+"`") {
-			t.Errorf("README.md does not name the default of --%s, %s", f.Name, def)
+		if def := f.DefValue; def != "" && def != "[]" && !strings.Contains(page, "`"+def+"`") {
+			t.Errorf("docs/configuration.md does not name the default of --%s, %s", f.Name, def)
 		}
 	})
 }

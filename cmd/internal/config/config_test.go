@@ -42,7 +42,7 @@ func load(t *testing.T, args []string, env map[string]string, text string) (Serv
 }
 
 func defaults(change func(*Serve)) Serve {
-	c := Serve{Data: "./grapnel-data", Listen: "127.0.0.1:8480", NATSListen: "127.0.0.1:4222", SubjectPrefix: "events", MaxEventSize: 256 << 10, RateLimit: 50, OnMissing: "fail", ParkAfter: 100_000, LogFormat: "auto", TraceSample: 0.1}
+	c := Serve{Data: "./grapnel-data", Listen: "127.0.0.1:8480", NATSListen: "127.0.0.1:4222", SubjectPrefix: "events", MaxEventSize: 256 << 10, RateLimit: 50, OnMissing: "fail", ParkAfter: 100_000, MaxPending: 5_000_000, MinFree: -1, Ballast: 128 << 20, LogFormat: "auto", TraceSample: 0.1}
 	if change != nil {
 		change(&c)
 	}
@@ -110,7 +110,7 @@ retention:
 		{name: "empty variable is none", env: map[string]string{"GRAPNEL_LISTEN": ""}, want: defaults(nil)},
 		{name: "whole file", file: everything, want: Serve{
 			Data: "/var/lib/grapnel", Listen: "off", Admin: "127.0.0.1:8481", NATSListen: "127.0.0.1:0", NATSSync: 2 * time.Second, SubjectPrefix: "events", MaxEventSize: 256 << 10, AllowHTTP: true,
-			RateLimit: 200, OnMissing: "new", ParkAfter: 5000, TrustedProxies: nets("192.0.2.0/24"),
+			MaxPending: 5_000_000, MinFree: -1, Ballast: 128 << 20, RateLimit: 200, OnMissing: "new", ParkAfter: 5000, TrustedProxies: nets("192.0.2.0/24"),
 			AllowNetworks: nets("10.0.0.0/8", "fd00::/8"), AllowPorts: []uint16{9443, 10443}, SecretsKeyFile: "/etc/grapnel/secrets.key", LogFormat: "json", LogLevel: slog.LevelDebug, TraceSample: 0.1, File: "grapnel.yaml",
 			Plans:        map[string][]string{"trial": {}, "enterprise": {"outgoing_webhooks"}},
 			KeepFinished: 12 * time.Hour, KeepDead: 90 * 24 * time.Hour,
@@ -180,7 +180,7 @@ func TestLoadRefuses(t *testing.T) {
 		{name: "file, with the line", file: "\nlog_level: info\nnats_sync: often\n", want: `grapnel.yaml:3: nats_sync: "often": want always, or a duration such as 2s`},
 		{name: "unknown key, with the nearest", file: "nats_lisen: 127.0.0.1:1\n", want: "grapnel.yaml:1: nats_lisen: unknown key: did you mean nats_listen?"},
 		{name: "key spelt like the flag", file: "nats-listen: 127.0.0.1:1\n", want: "unknown key: did you mean nats_listen?"},
-		{name: "unknown key, nothing near", file: "colour: blue\n", want: "grapnel.yaml:1: colour: unknown key: known are admin_listen, allow_http, allow_network, allow_port, data,"},
+		{name: "unknown key, nothing near", file: "colour: blue\n", want: "grapnel.yaml:1: colour: unknown key: known are admin_listen, allow_http, allow_network, allow_port, ballast, data,"},
 		{name: "all errors at once", file: "colour: blue\nlog_level: loud\nplan: x\n", want: "yaml:1: colour\nyaml:3: plan"},
 		{name: "all bad values at once", file: "log_level: loud\nlisten: x\n", want: "yaml:1: log_level: \"loud\"\nyaml:2: listen: \"x\""},
 		{name: "strict", file: "strict: maybe\n", want: "grapnel.yaml:1: strict: \"maybe\": want true or false"},

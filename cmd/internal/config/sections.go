@@ -16,6 +16,7 @@ import (
 type section struct {
 	key    string
 	usage  string
+	see    string // the page of docs/ that says more
 	want   string // what it holds
 	absent string // what holds without it
 	reload bool   // it can change while the daemon runs
@@ -43,7 +44,7 @@ func init() {
 				}
 				return out
 			}},
-		{key: "retention", usage: "how long deliveries are kept once they are finished (delivered or cancelled), and once they are dead; and how large the database may become before finished ones go sooner, the oldest first", want: "`finished`, `dead`: at least 1h each; `max_size`: at least 16MiB", absent: "30d, 90d and any size", reload: true,
+		{key: "retention", see: "operating.md#retention", usage: "how long deliveries are kept once they are finished (delivered or cancelled), and once they are dead; and how large the database may become before finished ones go sooner, the oldest first", want: "`finished`, `dead`: at least 1h each; `max_size`: at least 16MiB", absent: "30d, 90d and any size", reload: true,
 			read: (*file).retention,
 			take: func(c, from *Serve) {
 				c.KeepFinished, c.KeepDead, c.KeepBytes = from.KeepFinished, from.KeepDead, from.KeepBytes
@@ -60,14 +61,14 @@ func init() {
 				}
 				return out
 			}},
-		{key: "event_types", usage: "event types that are put into the catalogue at each start and reload", want: "a list, or the name of a file with one", absent: "the catalogue is left as it is", reload: true,
+		{key: "event_types", see: "event-types.md", usage: "event types that are put into the catalogue at each start and reload", want: "a list, or the name of a file with one", absent: "the catalogue is left as it is", reload: true,
 			read: func(f *file, n ast.Node) (err error) {
 				f.eventTypes, err = eventTypes(f.name, n)
 				return err
 			},
 			take: func(c, from *Serve) { c.EventTypes = from.EventTypes },
 			show: func(c *Serve) []string { return digests(c.EventTypes) }},
-		{key: "formats", usage: "wire formats beside the built-in ones", want: "name: {scheme, headers, body}", absent: "the built-in ones", reload: true,
+		{key: "formats", see: "formats.md", usage: "wire formats beside the built-in ones", want: "name: {scheme, headers, body}", absent: "the built-in ones", reload: true,
 			read: func(f *file, n ast.Node) (err error) {
 				f.formats, err = formats(n)
 				return err

@@ -19,6 +19,7 @@ import (
 type setting struct {
 	flag    string
 	usage   string
+	see     string // the page of docs/ that says more
 	want    string // what values it takes, and their limits, for the table of the documentation
 	initial string // its default, as text
 	absent  string // what holds while it has no value, for the table of the documentation
@@ -43,11 +44,11 @@ var settings = []setting{
 		set: text(func(c *Serve) *string { return &c.Listen }, addressOrOff)},
 	{flag: "admin-listen", usage: "`address` of /healthz, /readyz and /metrics, which are then no longer on --listen; without TLS", want: "host:port", absent: "they are on `--listen`",
 		set: text(func(c *Serve) *string { return &c.Admin }, address)},
-	{flag: "rate-limit", usage: "how many `requests` a second one token may make, twice that in a burst, and 20 times that to append; 0 for no limit", want: "0 to 1000000", initial: "50", reload: true,
+	{flag: "rate-limit", see: "operating.md#rates", usage: "how many `requests` a second one token may make, twice that in a burst, and 20 times that to append; 0 for no limit", want: "0 to 1000000", initial: "50", reload: true,
 		set: number(func(c *Serve) *int { return &c.RateLimit }, "a number of requests", 0, 1_000_000)},
 	{flag: "trusted-proxy", usage: "the `CIDR` of proxies whose X-Forwarded-For names the client (repeatable)", want: "CIDR", many: true, reload: true,
 		set: networks(func(c *Serve) *[]netip.Prefix { return &c.TrustedProxies })},
-	{flag: "tls-cert", usage: "PEM `file` of the certificate that clients of the HTTP API and publishers get; read again when it changes", want: "file", absent: "no TLS",
+	{flag: "tls-cert", see: "operating.md#publishers-on-other-machines", usage: "PEM `file` of the certificate that clients of the HTTP API and publishers get; read again when it changes", want: "file", absent: "no TLS",
 		set: text(func(c *Serve) *string { return &c.TLSCert }, readable)},
 	{flag: "tls-key", usage: "PEM `file` of the key of --tls-cert", want: "file",
 		set: text(func(c *Serve) *string { return &c.TLSKey }, readable)},
@@ -61,7 +62,7 @@ var settings = []setting{
 		set: text(func(c *Serve) *string { return &c.NATSTLSCert }, readable)},
 	{flag: "nats-tls-key", usage: "PEM `file` of the key of --nats-tls-cert", want: "file",
 		set: text(func(c *Serve) *string { return &c.NATSTLSKey }, readable)},
-	{flag: "nats-listen", usage: "`address` where publishers reach the embedded NATS server, or off; they sign in unless it is loopback", want: "host:port, or off", initial: "127.0.0.1:4222",
+	{flag: "nats-listen", see: "publishing.md#signing-in", usage: "`address` where publishers reach the embedded NATS server, or off; they sign in unless it is loopback", want: "host:port, or off", initial: "127.0.0.1:4222",
 		set: text(func(c *Serve) *string { return &c.NATSListen }, addressOrOff)},
 	{flag: "nats-sign-in", usage: "let publishers sign in on loopback, too", initial: "false", boolean: true,
 		set: truth(func(c *Serve) *bool { return &c.NATSSignIn })},
@@ -74,9 +75,9 @@ var settings = []setting{
 		set: text(func(c *Serve) *string { return &c.SubjectPrefix }, func(v string) error { return stream.Names{Prefix: v}.Check() })},
 	{flag: "max-event-size", usage: "the most `bytes` that an event's data may have", want: "1024 to 1000000 bytes", initial: "262144", reload: true,
 		set: number(func(c *Serve) *int { return &c.MaxEventSize }, "a number of bytes", 1<<10, 1_000_000)},
-	{flag: "strict", usage: "reject events that the catalogue of event types does not allow", initial: "false", boolean: true, reload: true,
+	{flag: "strict", see: "event-types.md#strict", usage: "reject events that the catalogue of event types does not allow", initial: "false", boolean: true, reload: true,
 		set: truth(func(c *Serve) *bool { return &c.Strict })},
-	{flag: "max-in-flight-per-org", usage: "how many `requests` to one organization's endpoints may be in flight; 0 for a quarter of all", want: "0 to 100000", initial: "0", reload: true,
+	{flag: "max-in-flight-per-org", see: "delivery.md#lanes-why-a-slow-receiver-is-only-its-own-problem", usage: "how many `requests` to one organization's endpoints may be in flight; 0 for a quarter of all", want: "0 to 100000", initial: "0", reload: true,
 		set: number(func(c *Serve) *int { return &c.MaxPerOrg }, "a number of requests", 0, 100_000)},
 	{flag: "allow-http", usage: "let endpoints have http URLs, too", initial: "false", boolean: true, reload: true,
 		set: truth(func(c *Serve) *bool { return &c.AllowHTTP })},
@@ -94,7 +95,7 @@ var settings = []setting{
 			}
 			return nil
 		}},
-	{flag: "egress-proxy", usage: "`URL` of the proxy by which receivers are reached, http or https; user and password in the environment or the file only. It must filter where endpoints lead", want: "http or https URL", absent: "receivers are reached directly", hide: hideUser,
+	{flag: "egress-proxy", see: "operating.md#egress-proxy", usage: "`URL` of the proxy by which receivers are reached, http or https; user and password in the environment or the file only. It must filter where endpoints lead", want: "http or https URL", absent: "receivers are reached directly", hide: hideUser,
 		set: func(c *Serve, v []string) (err error) {
 			c.EgressProxy, err = deliver.CheckProxy(v[0])
 			return err
@@ -111,20 +112,20 @@ var settings = []setting{
 			}
 			return nil
 		}},
-	{flag: "secrets-key-file", usage: "the `file` of the key that encrypts secrets in the database; made if it is not there (default secrets.key in the data directory)", want: "file", absent: "`secrets.key` in the data directory",
+	{flag: "secrets-key-file", see: "operating.md#the-key-of-the-secrets", usage: "the `file` of the key that encrypts secrets in the database; made if it is not there (default secrets.key in the data directory)", want: "file", absent: "`secrets.key` in the data directory",
 		set: text(func(c *Serve) *string { return &c.SecretsKeyFile }, nil)},
-	{flag: "park-after", usage: "how many `deliveries` of one endpoint may be pending; beyond, it keeps a place in the stream instead and catches up from there; 0 for any number", want: "0 to 100000000", initial: "100000", reload: true,
+	{flag: "park-after", see: "delivery.md#endpoints-that-are-behind", usage: "how many `deliveries` of one endpoint may be pending; beyond, it keeps a place in the stream instead and catches up from there; 0 for any number", want: "0 to 100000000", initial: "100000", reload: true,
 		set: number(func(c *Serve) *int64 { return &c.ParkAfter }, "a number of deliveries", 0, 100_000_000)},
-	{flag: "on-missing-cursor", usage: "where to begin in a stream that another database has read and this one has not: fail (nowhere, until somebody claims it), new (at its end) or all (at its beginning)", want: "fail, new or all", initial: "fail",
+	{flag: "on-missing-cursor", see: "operating.md#streams-of-another-database", usage: "where to begin in a stream that another database has read and this one has not: fail (nowhere, until somebody claims it), new (at its end) or all (at its beginning)", want: "fail, new or all", initial: "fail",
 		set: text(func(c *Serve) *string { return &c.OnMissing }, oneOf("fail", "new", "all"))},
-	{flag: "replicated-by", usage: "who copies the database's log away, and decides when it is folded into the database: none or litestream (docs/backup.md)", want: "none or litestream", initial: "none",
+	{flag: "replicated-by", see: "backup.md#continuously", usage: "who copies the database's log away, and decides when it is folded into the database: none or litestream (docs/backup.md)", want: "none or litestream", initial: "none",
 		set: func(c *Serve, v []string) error {
 			c.Replicated = v[0] != "none"
 			return oneOf("none", "litestream")(v[0])
 		}},
-	{flag: "max-pending-per-org", usage: "how many `deliveries` of one organization may be pending; beyond, its events wait in the stream; 0 for any number", want: "0 to 1000000000", initial: "5000000", reload: true,
+	{flag: "max-pending-per-org", see: "operating.md#room", usage: "how many `deliveries` of one organization may be pending; beyond, its events wait in the stream; 0 for any number", want: "0 to 1000000000", initial: "5000000", reload: true,
 		set: number(func(c *Serve) *int64 { return &c.MaxPending }, "a number of deliveries", 0, 1_000_000_000)},
-	{flag: "min-free", usage: "how much of the disk has to be free, or fan-out waits: a `size` such as 2GiB, auto (2GiB, or a tenth of a smaller disk) or off", want: "a size, auto or off", initial: "auto", reload: true,
+	{flag: "min-free", see: "operating.md#room", usage: "how much of the disk has to be free, or fan-out waits: a `size` such as 2GiB, auto (2GiB, or a tenth of a smaller disk) or off", want: "a size, auto or off", initial: "auto", reload: true,
 		set: func(c *Serve, v []string) (err error) {
 			if v[0] == "auto" {
 				c.MinFree = -1
@@ -152,7 +153,7 @@ var settings = []setting{
 			}
 			return c.LogLevel.UnmarshalText([]byte(v[0]))
 		}},
-	{flag: "otlp-endpoint", usage: "`URL` of the OpenTelemetry collector that gets traces (OTLP over HTTP), such as http://127.0.0.1:4318", want: "http or https URL", absent: "nothing is traced",
+	{flag: "otlp-endpoint", see: "tracing.md", usage: "`URL` of the OpenTelemetry collector that gets traces (OTLP over HTTP), such as http://127.0.0.1:4318", want: "http or https URL", absent: "nothing is traced",
 		set: func(c *Serve, v []string) (err error) {
 			c.OTLPEndpoint, err = telemetry.CheckEndpoint(v[0])
 			return err
