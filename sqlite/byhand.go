@@ -1,6 +1,7 @@
 package sqlite
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"time"
@@ -179,6 +180,9 @@ func (t *txn) again(d *bookedDelivery, trigger deliver.Trigger) (deliver.Ticket,
 	ticket := deliver.Ticket{Key: d.key, Due: d.due, Attempts: d.attempts, Spent: d.spent, Trigger: d.trigger}
 	if d.state == deliver.Pending && d.due == 0 {
 		return ticket, nil
+	}
+	if gone, err := t.isExpunged(d.key.Event); err != nil || gone {
+		return ticket, cmp.Or(err, errExpunged)
 	}
 	ticket.Due, ticket.Spent, ticket.Trigger = max(toMillis(t.now), 1), 0, trigger
 	switch d.state {

@@ -128,6 +128,9 @@ func (s *Store) EventPlaces(ctx context.Context, events []int64) ([]fanout.Event
 	if err != nil {
 		return nil, fmt.Errorf("places of events: %w", err)
 	}
+	if err := s.withoutExpunged(places); err != nil {
+		return nil, fmt.Errorf("places of events: %w", err)
+	}
 	return places, ctx.Err()
 }
 

@@ -173,6 +173,11 @@ func (t *txn) bookOne(r *deliver.Record) error {
 		if err != nil || kept == 0 {
 			return err // this attempt is booked already, or the delivery is gone with retention
 		}
+		if gone, err := t.isExpunged(r.Event); err != nil {
+			return err
+		} else if gone { // while the request was under way
+			r.Payload, r.Attempt.Header, r.Attempt.Body, r.Attempt.Truncated = nil, nil, nil, false
+		}
 	} else if n.State != deliver.Pending {
 		dead := int64(0)
 		if n.State == deliver.Dead {

@@ -59,7 +59,11 @@ func (t *txn) stepReplay(o *orgState, r Replay, found []match, upTo int64) error
 			p.Lost++
 			continue
 		}
-		if _, err := t.again(d, deliver.Replay); err != nil {
+		switch _, err := t.again(d, deliver.Replay); {
+		case errors.Is(err, errExpunged):
+			p.Lost++
+			continue
+		case err != nil:
 			return err
 		}
 		p.replayed(m.event, m.typ)

@@ -94,6 +94,7 @@ func (s *Store) deleteRest(ctx context.Context, org int64) error {
 	for _, step := range []struct{ exists, remove string }{
 		{"SELECT 1 FROM rejected WHERE org=? LIMIT 1", "DELETE FROM rejected WHERE id IN (SELECT id FROM rejected WHERE org=? LIMIT ?)"},
 		{"SELECT 1 FROM subscriptions WHERE org=? LIMIT 1", "DELETE FROM subscriptions WHERE id IN (SELECT id FROM subscriptions WHERE org=? LIMIT ?)"},
+		{"SELECT 1 FROM expunged WHERE org=? LIMIT 1", "DELETE FROM expunged WHERE org=?1 AND (incarnation, seq) IN (SELECT incarnation, seq FROM expunged WHERE org=?1 LIMIT ?2)"},
 		{"SELECT 1 FROM outbox WHERE org=? LIMIT 1", "DELETE FROM outbox WHERE org=?1 AND id IN (SELECT id FROM outbox WHERE org=?1 LIMIT ?2)"},
 		{"SELECT 1 FROM replays WHERE org=? LIMIT 1", "DELETE FROM replays WHERE id IN (SELECT id FROM replays WHERE org=? LIMIT ?)"},
 		{"SELECT 1 FROM gaps WHERE org=? LIMIT 1", "DELETE FROM gaps WHERE org=?1 AND (incarnation, from_seq) IN (SELECT incarnation, from_seq FROM gaps WHERE org=?1 LIMIT ?2)"},

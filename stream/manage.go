@@ -23,6 +23,7 @@ const (
 	codeNotEnabledForAccount = 10039
 	codeNoStorage            = 10047
 	codeTooLarge             = 10054
+	codeDeleteFailed         = 10057
 	codeNameInUse            = 10058
 	codeStreamNotFound       = 10059
 	codeSubjectOverlap       = 10065
@@ -263,8 +264,9 @@ func (c *Client) subjects(s OrgStream) []string {
 }
 
 // config is the stream of an organization as we make it. A full stream is the
-// publisher's visible error and never a silent gap (DiscardNew); nothing that
-// was acknowledged can be taken out again (DenyDelete, DenyPurge), and nothing
+// publisher's visible error and never a silent gap (DiscardNew); what was
+// acknowledged cannot be taken out by the way (DenyPurge), but message by message, since
+// people may demand that (see Erase), and a stream that denies it does so for ever; nothing
 // that would let a publisher do so is on (roll-up, per-message TTL, schedules).
 func (c *Client) config(s OrgStream) jetstream.StreamConfig {
 	quota := s.MaxBytes
@@ -286,7 +288,6 @@ func (c *Client) config(s OrgStream) jetstream.StreamConfig {
 		MaxMsgSize:         -1,
 		Duplicates:         min(c.options.Duplicates, c.options.MaxAge),
 		Replicas:           c.options.Replicas,
-		DenyDelete:         true,
 		DenyPurge:          true,
 		AllowDirect:        true,
 		AllowAtomicPublish: true,
@@ -481,6 +482,44 @@ func (c *Client) explain(ctx context.Context, err error, name string, subjects [
 		return fmt.Errorf("%w: the server has no room for a stream with this quota: %w", ErrFull, err)
 	}
 	return apiFailure(err)
+}
+
+// Erase overwrites the message at seq in the organization's stream and takes it out.
+// One that is gone is erased already. It wraps [ErrDenied] when the stream does not
+// allow that, or this connection may not, and [ErrNoStream].
+func (c *Client) Erase(ctx context.Context, org string, seq Seq) error {
+	name := c.names.Stream(org)
+	msgs, _, err := c.Read(ctx, name, seq, 1)
+	if err != nil {
+		return fmt.Errorf("erase message %d: %w", seq, err)
+	}
+	if len(msgs) == 0 || msgs[0].Seq != seq {
+		return nil
+	}
+	err = c.api(ctx, "STREAM.MSG.DELETE."+name, map[string]any{"seq": seq, "no_erase": false}, nil)
+	var ae *apiError
+	switch {
+	case err == nil:
+		c.log.Info("message erased", "stream", name, "sequence", seq)
+		return nil
+	case errors.As(err, &ae) && ae.ErrCode == codeNoMessage:
+		return nil
+	case errors.As(err, &ae) && ae.ErrCode == codeDeleteFailed:
+		return fmt.Errorf("erase message %d of %s: %w: %w", seq, name, ErrDenied, err)
+	}
+	return fmt.Errorf("erase message %d of %s: %w", seq, name, apiFailure(err))
+}
+
+// MaxAge is how long messages stay in the organization's stream; 0: for ever.
+func (c *Client) MaxAge(ctx context.Context, org string) (time.Duration, error) {
+	var out struct {
+		Config jetstream.StreamConfig `json:"config"`
+	}
+	name := c.names.Stream(org)
+	if err := c.api(ctx, "STREAM.INFO."+name, nil, &out); err != nil {
+		return 0, fmt.Errorf("limits of %s: %w", name, apiFailure(err))
+	}
+	return out.Config.MaxAge, nil
 }
 
 // Remove deletes the organization's stream and every event in it. It wraps

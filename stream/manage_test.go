@@ -39,7 +39,7 @@ func TestCreate(t *testing.T) {
 	c := configOf(t, js, "EVENTS_acme")
 	for name, ok := range map[string]bool{
 		"allow direct":     c.AllowDirect,
-		"deny delete":      c.DenyDelete,
+		"erasable":         !c.DenyDelete,
 		"deny purge":       c.DenyPurge,
 		"discard new":      c.Discard == jetstream.DiscardNew,
 		"quota":            c.MaxBytes == 4<<30,

@@ -420,6 +420,7 @@ func TestCommands(t *testing.T) {
 		}},
 		{"cursor-empty", httpapitest.New(), []string{"cursor list", "fsck"}},
 		{"fsck", started, []string{"fsck", "fsck acme --json", "fsck nobody"}},
+		{"event-expunge", started, []string{"event expunge acme 1", "event expunge acme 1 --execute", "event expunge acme 1 --json", "event expunge acme 999"}},
 		{"fsck-wrong", wrong(t), []string{"fsck", "fsck acme --json", "fsck --reason why"}},
 		{"broken", broken(t), []string{"org list", "fsck"}},
 	} {

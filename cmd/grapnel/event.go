@@ -16,7 +16,7 @@ import (
 func (a *app) eventCommand() *cobra.Command {
 	return family("event", "Append, look at and replay events", `  grapnel event append acme invoice.paid '{"invoice":"in_1"}' --key in_1-paid
   grapnel event list acme --type 'invoice.*'`,
-		a.eventAppend(), a.eventList(), a.eventShow(), a.eventExplain(), a.eventReplay())
+		a.eventAppend(), a.eventList(), a.eventShow(), a.eventExplain(), a.eventReplay(), a.eventExpunge())
 }
 
 func (a *app) eventAppend() *cobra.Command {

@@ -47,3 +47,14 @@ CREATE TABLE pauses(
   reason TEXT    NOT NULL                -- '': none was given
 );
 CREATE INDEX pauses_until ON pauses(until) WHERE until > 0;
+
+-- Events, and messages that were none, whose content was removed on request (expunge.go).
+CREATE TABLE expunged(
+  org         INTEGER NOT NULL,
+  incarnation INTEGER NOT NULL,
+  seq         INTEGER NOT NULL,
+  event       INTEGER NOT NULL,          -- 0: it had no deliveries
+  at          INTEGER NOT NULL,          -- ms
+  PRIMARY KEY(org, incarnation, seq)
+) WITHOUT ROWID;
+CREATE INDEX expunged_event ON expunged(event) WHERE event > 0;

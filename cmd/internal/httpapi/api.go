@@ -72,6 +72,7 @@ func newHandler(o Options, socket bool) http.Handler {
 	a.filters()
 	a.secrets()
 	a.holds()
+	a.expunges()
 	a.configuration()
 	a.doctor()
 	a.logLevels()

@@ -56,6 +56,7 @@ type Service interface {
 	Secrets
 	Filters
 	Holds
+	Expunges
 	Configurations
 	Doctors
 	LogLevels

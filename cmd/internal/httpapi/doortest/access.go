@@ -46,6 +46,8 @@ var accesses = map[string]access{
 	"GET /api/v1/orgs/{org}/events/{id}":         {scope: read, gated: true},
 	"POST /api/v1/orgs/{org}/events/{id}/replay": {scope: manage, gated: true, entries: 1},
 
+	"POST /api/v1/orgs/{org}/events/{id}/expunge": {scope: admin}, // the example only counts
+
 	"GET /api/v1/orgs/{org}/deliveries":              {scope: read, gated: true},
 	"GET /api/v1/orgs/{org}/deliveries/{id}":         {scope: read, gated: true},
 	"POST /api/v1/orgs/{org}/deliveries/{id}/retry":  {scope: manage, gated: true, entries: 1},
