@@ -173,6 +173,11 @@ func (f *Offline) Backlogged(ctx context.Context, org string, limit int) ([]Back
 	return f.s.Backlogged(ctx, org, limit)
 }
 
+// Incarnations is [Store.Incarnations].
+func (f *Offline) Incarnations(ctx context.Context, org string) ([]Incarnation, error) {
+	return f.s.Incarnations(ctx, org)
+}
+
 // ListGaps is [Store.ListGaps].
 func (f *Offline) ListGaps(ctx context.Context, org string, before Place, limit int) ([]Gap, error) {
 	return f.s.ListGaps(ctx, org, before, limit)

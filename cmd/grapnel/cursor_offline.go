@@ -72,6 +72,13 @@ func (s *cursorSource) readCursor(ctx context.Context, org string) (d cursorDeta
 		for _, m := range moves {
 			c.Moves = append(c.Moves, httpapi.CursorMoved(m))
 		}
+		incarnations, err := books.Incarnations(ctx, org)
+		if err != nil {
+			return err
+		}
+		for _, i := range incarnations[:min(len(incarnations), incarnationsShown)] {
+			c.Incarnations = append(c.Incarnations, httpapi.Incarnation(i))
+		}
 		d.CursorBody = httpapi.ShowCursor(c)
 		d.GapList, d.RejectedList = []httpapi.GapBody{}, []httpapi.RejectedBody{}
 		gaps, err := books.ListGaps(ctx, org, sqlite.Place{}, newest+1)

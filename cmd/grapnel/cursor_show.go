@@ -85,6 +85,14 @@ func (a *app) printCursor(d cursorDetail, offline bool) {
 		}
 		t.print(a.out, a.ink())
 	}
+	if len(b.Incarnations) > 0 {
+		a.printf("\nStreams found in place of the one that was read:\n")
+		t := &table{columns: []string{"WHEN", ">INCARNATION", "CHANGE", "CREATED", ">READ TO", ">GOES ON AFTER"}}
+		for _, i := range b.Incarnations {
+			t.add(moment(i.At), i.Incarnation, i.Change, moment(i.StreamCreated), i.ReadBefore, i.ReadAfter)
+		}
+		t.print(a.out, a.ink())
+	}
 	if len(d.GapList) > 0 {
 		a.printf("\nSequences that were never fanned out:\n")
 		t := gapTable()

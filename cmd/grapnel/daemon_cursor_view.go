@@ -20,6 +20,8 @@ const (
 	// how many moves.
 	backloggedShown = 20
 	movesShown      = 10
+	// incarnationsShown is how many streams that were found in place of another.
+	incarnationsShown = 10
 
 	// A list takes what a stream said when fan-out last checked its identity,
 	// which it does to each twice a minute; what is older is asked for again. Of
@@ -44,8 +46,15 @@ func (d *daemon) Cursor(ctx context.Context, org string) (httpapi.Cursor, error)
 		shown.Endpoints = append(shown.Endpoints, httpapi.Backlogged(e))
 	}
 	moves, err := d.store.CursorMoves(ctx, org, movesShown)
+	if err != nil {
+		return shown, answered(err)
+	}
 	for _, m := range moves {
 		shown.Moves = append(shown.Moves, httpapi.CursorMoved(m))
+	}
+	incarnations, err := d.store.Incarnations(ctx, org)
+	for _, i := range incarnations[:min(len(incarnations), incarnationsShown)] {
+		shown.Incarnations = append(shown.Incarnations, httpapi.Incarnation(i))
 	}
 	return shown, answered(err)
 }

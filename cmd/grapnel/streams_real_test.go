@@ -259,6 +259,10 @@ func testStreamRolledBack(t *testing.T, bin, server string) {
 	if !strings.Contains(b.v.logs(), "rolled back") {
 		t.Error("the log does not say it")
 	}
+	c, err := b.v.client.Cursor(b.ctx, "acme")
+	if err != nil || len(c.Incarnations) != 1 || c.Incarnations[0].Change != "regressed" || c.Incarnations[0].ReadBefore != 150 || c.PositionHash == "" {
+		t.Errorf("the cursor says of its incarnations %+v (%v)", c.Incarnations, err)
+	}
 
 	// It is in the books: also the next daemon shows it, and reads on.
 	b.v.last().kill()

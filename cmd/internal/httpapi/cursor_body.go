@@ -38,6 +38,20 @@ type Cursor struct {
 	// dead deliveries, up to 20, and the latest moves by hand, up to 10, newest first.
 	Endpoints []Backlogged
 	Moves     []CursorMoved
+	// Incarnations are streams that were found in place of the one that the
+	// cursor had read, up to 10, newest first. Not in lists.
+	Incarnations []Incarnation
+}
+
+// Incarnation is a stream, or a rolled-back state of one, that was found in
+// place of what the cursor had read.
+type Incarnation struct {
+	Number  int
+	At      time.Time // when it was noticed
+	Change  cursor.Change
+	Created time.Time  // the stream's identity
+	Left    stream.Seq // how far the one before was read
+	Began   stream.Seq // the sequence after which this one is read
 }
 
 // CursorPause is who paused a cursor, why, and until when.
@@ -91,6 +105,18 @@ type CursorBody struct {
 	Pause     *CursorPausedBody `json:"pause,omitempty" doc:"Absent of a cursor that is not paused"`
 	Endpoints []BackloggedBody  `json:"endpoints,omitempty" nullable:"false" doc:"Those with the most pending or dead deliveries, up to 20; left out of lists"`
 	Moves     []CursorMovedBody `json:"moves,omitempty" nullable:"false" doc:"For operators: the latest moves by hand, newest first, up to 10; left out of lists"`
+
+	Incarnations []IncarnationBody `json:"incarnations,omitempty" nullable:"false" doc:"Streams that were found in place of the one that the cursor had read, newest first, up to 10; left out of lists"`
+}
+
+// IncarnationBody is a stream that was found in place of what the cursor had read.
+type IncarnationBody struct {
+	Incarnation   int       `json:"incarnation" example:"2"`
+	At            time.Time `json:"at" doc:"When it was noticed"`
+	Change        string    `json:"change" enum:"recreated,regressed" example:"regressed" doc:"recreated: deleted and made anew; regressed: rolled back"`
+	StreamCreated time.Time `json:"stream_created"`
+	ReadBefore    uint64    `json:"read_before" example:"150" doc:"How far the one before was read"`
+	ReadAfter     uint64    `json:"read_after" example:"100" doc:"The sequence after which this one is read"`
 }
 
 // CursorPausedBody is who paused a cursor, why, and until when.
@@ -150,6 +176,13 @@ func cursorBody(c Cursor) CursorBody {
 			return CursorMovedBody{At: utc(m.At), By: m.By, Action: m.Action, From: uint64(m.From), To: uint64(m.To), Reason: m.Reason, Skipped: m.Skipped}
 		}),
 	}
+	b.Incarnations = shaped(c.Incarnations, func(i Incarnation) IncarnationBody {
+		change := "recreated"
+		if i.Change == cursor.Regressed {
+			change = "regressed"
+		}
+		return IncarnationBody{Incarnation: i.Number, At: utc(i.At), Change: change, StreamCreated: utc(i.Created), ReadBefore: uint64(i.Left), ReadAfter: uint64(i.Began)}
+	})
 	if c.Hash != 0 {
 		b.PositionHash = fmt.Sprintf("%016x", c.Hash)
 	}
