@@ -16,8 +16,8 @@ type Due struct {
 }
 
 // DueDeliveries lists what is due at now, by endpoint. Deliveries that stand in a
-// line behind another one are not due. It reads that part of the index of pending
-// deliveries, about half a second for a million: not for the path of a request.
+// line behind another one are not due. It reads all of that part of the index of
+// pending deliveries: not for the path of a request.
 func (s *Store) DueDeliveries(ctx context.Context, now time.Time) ([]Due, error) {
 	var list []Due
 	err := s.read(func(scan func(...any) error) error {
