@@ -56,7 +56,7 @@ func (l *Lanes) attempt(n *lane, j job) {
 	if t.Payload == nil {
 		p, lost, err := l.fetch(t.Event)
 		if err != nil {
-			l.o.Log.Warn("payload cannot be fetched now; the endpoint waits", "event", t.Event, "error", err)
+			l.tellNoPayload(n, t.Event, err)
 			n.pause(t)
 			return
 		}
@@ -116,7 +116,7 @@ func (l *Lanes) record(n *lane, t Ticket, r Record, ep *Endpoint) {
 		err = l.o.Books.Record(l.ctx, r)
 	}
 	if err != nil {
-		l.o.Log.Warn("an outcome was not booked; the delivery will be repeated", "delivery", t.Key, "error", err)
+		l.o.Log.Warn("an outcome was not booked; the delivery will be repeated", "org", ep.Org, "endpoint", ep.ID, "event_number", t.Event, "error", err)
 		n.mu.Lock()
 		delete(n.held, t.Event)
 		if n.order != nil {
@@ -154,6 +154,20 @@ func (l *Lanes) poisoned(k Key, text string) bool {
 	}
 	delete(l.panics, k)
 	return true
+}
+
+// tellNoPayload logs that a lane waits for a payload: one in a minute of them all,
+// for when the broker is away every lane does.
+func (l *Lanes) tellNoPayload(n *lane, event int64, err error) {
+	leftOut, ok := l.noPayload.tell(l.now())
+	if !ok {
+		return
+	}
+	n.mu.Lock()
+	ep := n.ep
+	n.mu.Unlock()
+	l.o.Log.Warn("payload cannot be fetched now; the endpoint waits",
+		"org", ep.Org, "endpoint", ep.ID, "event_number", event, "left_out", leftOut, "error", err)
 }
 
 // fetch gets one payload when its turn comes.

@@ -91,6 +91,8 @@ type Lanes struct {
 
 	lining lineWork
 
+	noPayload, noPending, noLines, noHealth calm // faults that go on
+
 	panicMu sync.Mutex
 	panics  map[Key]int
 

@@ -174,7 +174,7 @@ func (n *lane) open(t Ticket) {
 	p, lost, err := n.l.fetch(t.Event)
 	switch {
 	case err != nil:
-		n.l.o.Log.Warn("payload cannot be fetched now; the endpoint waits", "event", t.Event, "error", err)
+		n.l.tellNoPayload(n, t.Event, err)
 		n.pause(t)
 	case lost:
 		n.l.lost(n, t)
@@ -304,7 +304,9 @@ func (l *Lanes) linedUp(ctx context.Context, start bool) error {
 	l.lining.mu.Unlock()
 	for n := range lanes {
 		if err := l.linesOf(ctx, n); err != nil && ctx.Err() == nil {
-			l.o.Log.Warn("the lines of an endpoint cannot be had now; trying again", "endpoint", n.row, "error", err)
+			if leftOut, ok := l.noLines.tell(l.now()); ok {
+				l.o.Log.Warn("the lines of an endpoint cannot be had now; trying again", "endpoint_number", n.row, "left_out", leftOut, "error", err)
+			}
 			time.AfterFunc(sourceBackoff, func() { l.needLines(n) })
 		}
 	}

@@ -38,7 +38,9 @@ func (l *Lanes) page(ctx context.Context) error {
 		wait := maxIdle
 		switch {
 		case err != nil:
-			l.o.Log.Error("reading pending deliveries failed; trying again", "error", err)
+			if leftOut, ok := l.noPending.tell(l.now()); ok {
+				l.o.Log.Error("reading pending deliveries failed; trying again", "left_out", leftOut, "error", err)
+			}
 			wait = time.Second
 		case again && !l.full():
 			continue
@@ -374,7 +376,9 @@ func (l *Lanes) payloads(ctx context.Context, events []int64) map[int64]*Payload
 	}
 	ps, err := l.o.Source.Payloads(ctx, events)
 	if err != nil && ctx.Err() == nil {
-		l.o.Log.Warn("payloads cannot be fetched now; each is fetched when its turn comes", "events", len(events), "error", err)
+		if leftOut, ok := l.noPayload.tell(l.now()); ok {
+			l.o.Log.Warn("payloads cannot be fetched now; each is fetched when its turn comes", "events", len(events), "left_out", leftOut, "error", err)
+		}
 	}
 	return ps
 }

@@ -48,7 +48,9 @@ func (l *Lanes) tend(ctx context.Context) {
 			}
 		}
 		if err != nil && ctx.Err() == nil {
-			l.o.Log.Warn("the health of endpoints cannot be kept now; trying again", "error", err)
+			if leftOut, ok := l.noHealth.tell(l.now()); ok {
+				l.o.Log.Warn("the health of endpoints cannot be kept now; trying again", "left_out", leftOut, "error", err)
+			}
 			again.Reset(tendAgain)
 		}
 	}

@@ -47,8 +47,9 @@ type CatchupLoop struct {
 	o CatchupOptions
 
 	// Owned by Run.
-	known  map[int64]*follower
-	served map[string]int64 // the endpoint of each organization that had the latest turn
+	known   map[int64]*follower
+	failing bool             // the last round did, and that was told
+	served  map[string]int64 // the endpoint of each organization that had the latest turn
 }
 
 // follower is what the loop remembers of one endpoint.
@@ -80,9 +81,11 @@ func (l *CatchupLoop) Run(ctx context.Context) error {
 		case <-ctx.Done():
 			return nil
 		}
-		if err := l.round(ctx); err != nil && ctx.Err() == nil {
+		err := l.round(ctx)
+		if err != nil && ctx.Err() == nil && !l.failing {
 			l.o.Logger.Warn("endpoints that are behind cannot be looked for; it is tried again", "error", err)
 		}
+		l.failing = err != nil
 	}
 }
 
@@ -145,11 +148,12 @@ func (l *CatchupLoop) serve(ctx context.Context, of []Catchup) {
 
 // begins tells of an endpoint that is behind, also once after each start.
 func (l *CatchupLoop) begins(ctx context.Context, c Catchup) {
-	level, text := slog.LevelInfo, "an endpoint is behind and catches up"
+	log := l.o.Logger.With("org", c.Org, "endpoint", c.ID, "reason", c.Reason, "place", c.Seq)
 	if c.Reason == Parked {
-		level, text = slog.LevelWarn, "an endpoint is parked: too much was pending for it; it catches up from its place in the stream when that is sent"
+		log.WarnContext(ctx, "an endpoint is parked: too much was pending for it; it catches up from its place in the stream when that is sent")
+		return
 	}
-	l.o.Logger.Log(ctx, level, text, "org", c.Org, "endpoint", c.ID, "reason", c.Reason, "place", c.Seq)
+	log.InfoContext(ctx, "an endpoint is behind and catches up")
 }
 
 // turn takes the steps that there is room for, and looks after the stream.

@@ -206,13 +206,14 @@ func (s *Store) seal() {
 			return
 		}
 		for s.keys.block() {
-			for {
+			for told := false; ; {
 				err := s.sealBlock(s.stopped)
 				if err == nil {
 					break
 				}
-				if s.stopped.Err() == nil {
+				if s.stopped.Err() == nil && !told {
 					s.log.Warn("sealing event keys failed; trying again", "error", err)
+					told = true
 				}
 				select {
 				case <-time.After(retryAfter):

@@ -137,7 +137,7 @@ func (t *txn) one(r *deliver.Record) error {
 			return err
 		}
 		t.s.log.Error("an outcome cannot be booked and is dropped; its delivery is sent again after a restart",
-			"event", r.Event, "endpoint", r.Endpoint, "attempt", r.Attempt.Number, "error", err)
+			"event_number", r.Event, "endpoint_number", r.Endpoint, "attempt", r.Attempt.Number, "error", err)
 		if _, err := t.c.exec("ROLLBACK TO record"); err != nil {
 			return err
 		}

@@ -45,7 +45,7 @@ func (a *logAdapter) Fatalf(format string, v ...any) {
 
 func (a *logAdapter) write(level slog.Level, format string, v []any) {
 	if a.log.Enabled(context.Background(), level) {
-		a.log.Log(context.Background(), level, strings.TrimSpace(fmt.Sprintf(format, v...)))
+		a.log.Log(context.Background(), level, "the embedded broker says", "text", strings.TrimSpace(fmt.Sprintf(format, v...)))
 	}
 }
 

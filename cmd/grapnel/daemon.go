@@ -389,17 +389,15 @@ func (d *daemon) endpointChanged(ep deliver.Endpoint) {
 // observe is told of each attempt by the goroutine that made it.
 func (d *daemon) observe(ep *deliver.Endpoint, t *deliver.Ticket, a *deliver.Attempt, next *deliver.Transition) {
 	d.metrics.observe(t, a, next)
-	level, text := slog.LevelDebug, "delivered"
+	ctx := context.Background()
 	switch {
 	case next.State == deliver.Dead:
-		level, text = slog.LevelError, "delivery is dead"
+		d.log.LogAttrs(ctx, slog.LevelError, "delivery is dead", attemptAttrs(ep, t, a, next)...)
 	case next.State == deliver.Pending:
-		level, text = slog.LevelWarn, "attempt failed; it is tried again"
+		d.log.LogAttrs(ctx, slog.LevelWarn, "attempt failed; it is tried again", attemptAttrs(ep, t, a, next)...)
+	case d.log.Enabled(ctx, slog.LevelDebug): // else the attributes are not made
+		d.log.LogAttrs(ctx, slog.LevelDebug, "delivered", attemptAttrs(ep, t, a, next)...)
 	}
-	if !d.log.Enabled(context.Background(), level) {
-		return
-	}
-	d.log.LogAttrs(context.Background(), level, text, attemptAttrs(ep, t, a, next)...)
 }
 
 func attemptAttrs(ep *deliver.Endpoint, t *deliver.Ticket, a *deliver.Attempt, next *deliver.Transition) []slog.Attr {

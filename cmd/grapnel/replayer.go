@@ -87,11 +87,13 @@ func (p *replayer) again() {
 func (p *replayer) Run(ctx context.Context) error {
 	tick := time.NewTicker(replayTick)
 	defer tick.Stop()
+	failing := false // the last look did, and that was told
 	for {
 		running, err := p.running(ctx)
-		if err != nil && ctx.Err() == nil {
+		if err != nil && ctx.Err() == nil && !failing {
 			p.log.Warn("replays cannot be looked for; it is tried again", "error", err)
 		}
+		failing = err != nil
 		for _, r := range running {
 			p.countOn(ctx, r)
 			p.carry(ctx, r)
@@ -155,7 +157,7 @@ func (p *replayer) carry(ctx context.Context, r sqlite.Replay) {
 		p.log.Log(ctx, level, "a replay cannot go on; it is tried again", "org", r.Org, "replay", r.ID, "error", err)
 	case r.State.Finished():
 		p.forget(r.ID)
-		p.log.Info("replay is "+r.State.String(), "org", r.Org, "endpoint", r.Endpoint, "replay", r.ID,
+		p.log.Info("replay has ended", "org", r.Org, "endpoint", r.Endpoint, "replay", r.ID, "state", r.State.String(),
 			"replayed", r.Replayed, "skipped", r.Skipped(), "lost", r.Lost)
 	}
 }
