@@ -177,6 +177,15 @@ func backupFinding(last sqlite.BackupReport, err error, now time.Time) doctor.Fi
 	return well(check, "%s ago: %s", span(now.Sub(last.MadeAt)), last.File)
 }
 
+// replicaFinding judges a continuous copy: seen says whether Litestream has left its
+// marks beside the database.
+func replicaFinding(seen bool) doctor.Finding {
+	if !seen {
+		return ill("replica", doctor.Warn, "start it: docs/backup.md", "--replicated-by says litestream, and it never ran beside this database: the log is folded late, and nothing is copied")
+	}
+	return well("replica", "Litestream works beside the database")
+}
+
 // brokerFindings judges a broker by what it says of itself, and by what was found
 // at it. interval is the embedded one's setting; 0: it flushes each append.
 func brokerFindings(f stream.Facts, interval time.Duration, found []stream.Finding) []doctor.Finding {

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
+	"os"
 	"path/filepath"
 	"strconv"
 	"time"
@@ -47,6 +48,7 @@ func (d *daemon) Examine(ctx context.Context, e httpapi.Examination) ([]doctor.F
 		found = append(found, heldFinding(at))
 	}
 	found = append(found, backupFindingOf(d.cfg.Data))
+	found = append(found, replicaFindings(d.cfg.Replicated, d.cfg.Data)...)
 	found = append(found, brokerFindings(d.broker.Facts(ctx), d.cfg.NATSSync, d.broker.Findings())...)
 	if d.server != nil {
 		if err := d.server.Health(); err != nil {
@@ -69,6 +71,7 @@ func examineOffline(ctx context.Context, cfg config.Serve, e httpapi.Examination
 	found = append(found, booksFindings(glance, err)...)
 	if err == nil {
 		found = append(found, logFinding(glance.WALByte), backupFindingOf(cfg.Data))
+		found = append(found, replicaFindings(cfg.Replicated, cfg.Data)...)
 	}
 	addresses := map[string]string{"--listen": cfg.Listen, "--admin-listen": cmp.Or(cfg.Admin, "off")}
 	if cfg.NATSURL == "" {
@@ -103,6 +106,15 @@ func examineMachine(ctx context.Context, dir, keyFile string, orgs, endpoints in
 func backupFindingOf(dir string) doctor.Finding {
 	last, err := sqlite.LastBackup(dir)
 	return backupFinding(last, err, time.Now())
+}
+
+// replicaFindings are about a continuous copy, if there is said to be one.
+func replicaFindings(replicated bool, dir string) []doctor.Finding {
+	if !replicated {
+		return nil
+	}
+	_, err := os.Stat(filepath.Join(dir, "."+sqlite.FileName+"-litestream"))
+	return []doctor.Finding{replicaFinding(err == nil)}
 }
 
 // brokerWait is how long an external broker may take to be there.
