@@ -43,7 +43,7 @@ func (b *busyBooks) step(ctx context.Context) error {
 		}
 		m := fanout.Move{From: pos, To: pos, Reason: "a test"}
 		m.To.Seq = stream.Seq(b.rng.IntN(int(pos.Seq) + 1))
-		if m.To.Anchor = (time.Time{}); m.To.Seq == pos.Seq {
+		if m.To.Anchor, m.To.Hash = (time.Time{}), 0; m.To.Seq == pos.Seq {
 			return nil
 		}
 		return b.s.MoveCursor(ctx, "acme", m)
