@@ -208,8 +208,7 @@ func (s *Sender) Send(ctx context.Context, t *Target, p *Payload, k Key, attempt
 	}
 	o.Duration = time.Since(start)
 	if span != nil {
-		o.TraceParent = span.TraceParent()
-		span.End(&o)
+		return endSpan(span, o)
 	}
 	return o
 }

@@ -40,3 +40,11 @@ func (s *Sender) beginSpan(t *Target, p *Payload, k Key, attempt int, now time.T
 		Key: k, Payload: p, Endpoint: t.id, Number: attempt, Host: t.url.Host, HTTPS: t.url.Scheme == "https", Began: now,
 	})
 }
+
+// endSpan ends the span of an attempt. It has an outcome of its own, so that the
+// outcome of an attempt without a span needs no memory.
+func endSpan(span AttemptSpan, o Outcome) Outcome {
+	o.TraceParent = span.TraceParent()
+	span.End(&o)
+	return o
+}
