@@ -281,10 +281,11 @@ func cursorAge(b httpapi.CursorBody) string {
 	return span(seconds(b.AgeSeconds))
 }
 
-// cursorETA is how long the lag takes at the present rate.
+// cursorETA is how long the lag takes at the present rate, "" for a cursor that
+// stands: its rate is that of a minute ago.
 func cursorETA(b httpapi.CursorBody) string {
 	left := untilRead(b.Lag, b.Rate1m)
-	if left == 0 {
+	if left == 0 || slices.Contains([]string{"stream-missing", "unclaimed", "unreachable", "paused"}, b.State) {
 		return ""
 	}
 	return span(left)

@@ -102,6 +102,17 @@ func TestCursorTotal(t *testing.T) {
 
 // --watch shows a block an interval, outlives a daemon that is away, and ends well
 // when it is interrupted.
+func TestCursorETA(t *testing.T) {
+	for state, want := range map[string]string{"behind": "10s", "gap": "10s", "paused": "", "stream-missing": "", "unclaimed": "", "unreachable": ""} {
+		if got := cursorETA(httpapi.CursorBody{State: state, Lag: 100, Rate1m: 10}); got != want {
+			t.Errorf("%s: %q, want %q", state, got, want)
+		}
+	}
+	if got := cursorETA(httpapi.CursorBody{State: "live", Rate1m: 10}); got != "" {
+		t.Errorf("without a lag: %q", got)
+	}
+}
+
 func TestWatchCursors(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var out bytes.Buffer
