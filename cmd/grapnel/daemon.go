@@ -340,10 +340,10 @@ func (d *daemon) Run(ctx context.Context) error {
 	if d.server != nil {
 		start("broker", d.watchServer)
 	}
-	start("heartbeat", d.heart.Run)
 	d.ready.Store(true)
 	close(d.up)
 	d.cfg.Supervisor.ready(d.status())
+	start("heartbeat", d.heart.Run)
 	<-ctx.Done()
 	d.draining.Store(true)
 	d.cfg.Supervisor.stopping()
