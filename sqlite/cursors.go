@@ -129,7 +129,7 @@ func (s *Store) cursor(org string) (Cursor, error) {
 		return Cursor{}, err
 	}
 	c, err := scanCursor(s.readDB.QueryRowContext(background,
-		"SELECT "+cursorColumns+" FROM "+cursorTables+" WHERE o.id = ?", o.row).Scan)
+		"SELECT "+cursorColumns+" FROM "+cursorTables+" WHERE c.org = ?", o.row).Scan)
 	if errors.Is(err, sql.ErrNoRows) {
 		err = fanout.ErrNoOrg
 	}

@@ -31,7 +31,7 @@ type space struct {
 	quota      sync.Map               // organizations that have too many pending deliveries
 	over       atomic.Int64           // how many they are
 
-	usedBytes, freeBytes, paused, quotas, ballast *prometheus.Desc
+	usedBytes, paused, quotas, ballast *prometheus.Desc
 }
 
 func newSpace() *space {
