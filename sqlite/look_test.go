@@ -56,3 +56,24 @@ func TestLook(t *testing.T) {
 		t.Errorf("another file: %v", err)
 	}
 }
+
+// The default data directory is a relative one.
+func TestLookInARelativeDirectory(t *testing.T) {
+	t.Chdir(t.TempDir())
+	if err := os.Mkdir("data", 0o700); err != nil {
+		t.Fatal(err)
+	}
+	s, err := Open(t.Context(), Options{Dir: "data"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if g, err := Look(t.Context(), Options{Dir: "data"}); err != nil || g.Schema != g.Known || g.Key != nil {
+		t.Errorf("%+v, %v", g, err)
+	}
+	if m, err := PlanMigrations(t.Context(), "./data"); err != nil || m.Schema != m.Known {
+		t.Errorf("%+v, %v", m, err)
+	}
+}

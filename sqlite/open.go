@@ -478,9 +478,9 @@ type connector struct {
 
 // newConnector opens the file rw or ro; neither makes one that is not there. Nothing is
 // mapped into memory, since an I/O error in a mapping would be a signal and
-// not an error.
+// not an error. The name has no host, else the first directory of a relative path would be one.
 func newConnector(path, mode string, pragmas []string) *connector {
-	name := url.URL{Scheme: "file", Path: path, RawQuery: fmt.Sprintf("mode=%s&_busy_timeout=%d&_stmt_cache_size=64", mode, defaultBusy.Milliseconds())}
+	name := url.URL{Scheme: "file", OmitHost: true, Path: path, RawQuery: fmt.Sprintf("mode=%s&_busy_timeout=%d&_stmt_cache_size=64", mode, defaultBusy.Milliseconds())}
 	return &connector{dsn: name.String(), pragmas: append([]string{"PRAGMA mmap_size = 0"}, pragmas...)}
 }
 
