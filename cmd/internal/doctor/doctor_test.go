@@ -182,21 +182,27 @@ func TestFiles(t *testing.T) {
 	write("grapnel.db", 0o600)
 	judged(t, "its owner's alone", SeeFiles(dir, "").Finding(), OK, "owner's alone")
 	write("secrets.key", 0o644)
-	judged(t, "an open file", SeeFiles(dir, "").Finding(), Warn, "secrets.key")
+	judged(t, "an open key: the daemon does not start", SeeFiles(dir, "").Finding(), Fail, "secrets.key")
 	if err := os.Chmod(dir, 0o755); err != nil {
 		t.Fatal(err)
 	}
 	judged(t, "an open file in an open directory", SeeFiles(dir, "").Finding(), Fail, "read secrets.key")
 	write("secrets.key", 0o600)
-	judged(t, "an open directory", SeeFiles(dir, "").Finding(), Warn, "look into")
+	judged(t, "an open directory: the daemon does not start", SeeFiles(dir, "").Finding(), Fail, "look into")
 	if err := os.Chmod(dir, 0o700); err != nil {
 		t.Fatal(err)
 	}
+	write("backup.json", 0o644)
+	judged(t, "another open file", SeeFiles(dir, "").Finding(), Warn, "backup.json")
+	write("backup.json", 0o600)
+	write("grapnel.db-wal", 0o640)
+	judged(t, "an open log of the database", SeeFiles(dir, "").Finding(), Fail, "grapnel.db-wal")
+	write("grapnel.db-wal", 0o600)
 	key := filepath.Join(t.TempDir(), "elsewhere.key")
 	if err := errors.Join(os.WriteFile(key, nil, 0o600), os.Chmod(key, 0o640)); err != nil {
 		t.Fatal(err)
 	}
-	judged(t, "the key elsewhere", SeeFiles(dir, key).Finding(), Warn, "elsewhere.key")
+	judged(t, "the key elsewhere", SeeFiles(dir, key).Finding(), Fail, "elsewhere.key")
 	judged(t, "another's", Files{Dir: dir, Mode: 0o700}.Finding(), Warn, "another user")
 }
 

@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 )
@@ -16,6 +17,7 @@ type Files struct {
 	Mode  fs.FileMode
 	Owner bool     // it is this user's
 	Open  []string // files that others than their owner may read or write
+	Stops bool     // with one of them so, the daemon does not start
 	Err   error
 }
 
@@ -34,11 +36,12 @@ func SeeFiles(dir, keyFile string) (f Files) {
 	for _, e := range entries {
 		if info, err := e.Info(); err == nil && isSecret(info) && !strings.HasPrefix(e.Name(), ".doctor-") {
 			f.Open = append(f.Open, e.Name())
+			f.Stops = f.Stops || stopsStart(e.Name())
 		}
 	}
 	if keyFile != "" && filepath.Dir(keyFile) != filepath.Clean(dir) {
 		if info, err := os.Stat(keyFile); err == nil && isSecret(info) {
-			f.Open = append(f.Open, keyFile)
+			f.Open, f.Stops = append(f.Open, keyFile), true
 		}
 	}
 	return f
@@ -47,6 +50,11 @@ func SeeFiles(dir, keyFile string) (f Files) {
 // isSecret reports whether others may read or write a file that nobody else should.
 func isSecret(info fs.FileInfo) bool {
 	return info.Mode().IsRegular() && info.Mode().Perm()&0o077 != 0
+}
+
+// stopsStart reports whether the daemon refuses to start while others may open the file.
+func stopsStart(name string) bool {
+	return slices.Contains([]string{"grapnel.db", "grapnel.db-wal", "grapnel.db-shm", "secrets.key"}, name)
 }
 
 func ownedByUs(info fs.FileInfo) bool {
@@ -67,7 +75,9 @@ func (f Files) Finding() Finding {
 	case f.Mode.Perm()&0o077 != 0 && len(f.Open) > 0:
 		return bad(check, Fail, fmt.Sprintf("chmod 700 %s", f.Dir), "others of this machine may look into %s (%v), and read %s", f.Dir, f.Mode.Perm(), some(f.Open))
 	case f.Mode.Perm()&0o077 != 0:
-		return bad(check, Warn, fmt.Sprintf("chmod 700 %s", f.Dir), "others of this machine may look into %s (%v)", f.Dir, f.Mode.Perm())
+		return bad(check, Fail, fmt.Sprintf("chmod 700 %s", f.Dir), "others of this machine may look into %s (%v), and the daemon does not start so", f.Dir, f.Mode.Perm())
+	case f.Stops:
+		return bad(check, Fail, "chmod 600 them", "only the directory keeps others from reading %s, and the daemon does not start so", some(f.Open))
 	case len(f.Open) > 0:
 		return bad(check, Warn, "chmod 600 them", "only the directory keeps others from reading %s", some(f.Open))
 	}
