@@ -22,7 +22,13 @@ type liveDaemon struct {
 // serveNow runs a daemon that may reach receivers on loopback. It ends with the test.
 func serveNow(t *testing.T, args ...string) *liveDaemon {
 	t.Helper()
-	s := &liveDaemon{t: t, dir: shortDir(t), log: &lineWriter{hit: make(chan string, 1)}}
+	return serveIn(t, shortDir(t), args...)
+}
+
+// serveIn runs one on a data directory that may be there already.
+func serveIn(t *testing.T, dir string, args ...string) *liveDaemon {
+	t.Helper()
+	s := &liveDaemon{t: t, dir: dir, log: &lineWriter{hit: make(chan string, 1)}}
 	ctx, stop := context.WithCancel(context.WithoutCancel(t.Context()))
 	ended := make(chan int, 1)
 	args = append([]string{"serve", "--data", s.dir, "--listen", "127.0.0.1:0", "--nats-listen", "127.0.0.1:0", "--nats-sync", "2s",
@@ -65,4 +71,12 @@ func (s *liveDaemon) run(args ...string) string {
 		s.t.Fatalf("grapnel %s: status %d\n%s%s", strings.Join(args, " "), status, &out, &errs)
 	}
 	return out.String()
+}
+
+// try runs a command that may fail, and returns what it printed and its exit status.
+func (s *liveDaemon) try(args ...string) (stdout string, status int) {
+	s.t.Helper()
+	var out, errs strings.Builder
+	status = run(s.t.Context(), append(args, "--data", s.dir), nil, &out, &errs)
+	return out.String() + errs.String(), status
 }
