@@ -48,7 +48,9 @@ func (a *app) printCursor(d cursorDetail, offline bool) {
 	f.add("stream made", momentOf(b.StreamCreated))
 	f.add("incarnation", b.Incarnation)
 	if !offline {
-		f.add("first", b.FirstSeq)
+		if b.FirstSeq > 0 { // else the broker has not said it
+			f.add("first", b.FirstSeq)
+		}
 		f.add("last", b.LastSeq)
 	}
 	f.add("cursor", b.Position)
@@ -114,7 +116,8 @@ func (a *app) printCursor(d cursorDetail, offline bool) {
 	}
 }
 
-// fingerprint says by what the cursor recognises its stream, and whether it did.
+// fingerprint says by what the cursor recognises its stream, and when it did last. The
+// message was found as it is, too, when the cursor came to it.
 func fingerprint(b httpapi.CursorBody, offline bool) string {
 	if b.PositionAt == nil {
 		return ""
@@ -129,5 +132,9 @@ func fingerprint(b httpapi.CursorBody, offline bool) string {
 	case b.VerifiedAt == nil:
 		return text + "; not compared since the daemon's start"
 	}
-	return text + "; found so " + moment(*b.VerifiedAt)
+	found := *b.VerifiedAt
+	if b.UpdatedAt != nil && b.UpdatedAt.After(found) {
+		found = *b.UpdatedAt
+	}
+	return text + "; found so " + moment(found)
 }
