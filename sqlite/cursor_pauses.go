@@ -20,8 +20,8 @@ type Pause struct {
 // PauseCursor stops the reading of the org's stream until [Store.ResumeCursor],
 // or until p.Until ([Store.EndPauses]). When it returns, no plan that was made
 // before can be committed any more. Deliveries that exist go on. Pausing a
-// paused cursor gives it the reason and the end that are in p, and changes nothing
-// when there are none. Who and when are taken from ctx and the clock.
+// paused cursor gives it the end that is in p, and the reason unless that is empty, and
+// changes nothing when there are neither. Who and when are taken from ctx and the clock.
 func (s *Store) PauseCursor(ctx context.Context, org string, p Pause) error {
 	o, err := s.find(org)
 	if err != nil {
@@ -41,11 +41,14 @@ func (s *Store) PauseCursor(ctx context.Context, org string, p Pause) error {
 		if was && p.Reason == "" && end.IsZero() || was && p.Reason == reason && toMillis(end) == until {
 			return nil
 		}
+		if !was || p.Reason != "" {
+			reason = p.Reason
+		}
 		if _, err := t.c.exec("UPDATE cursors SET paused=1 WHERE org=?", o.row); err != nil {
 			return err
 		}
 		if _, err := t.c.exec("INSERT OR REPLACE INTO pauses(org, at, until, actor, reason) VALUES(?,?,?,?,?)",
-			o.row, toMillis(t.now), toMillis(end), t.caller.Actor, p.Reason); err != nil {
+			o.row, toMillis(t.now), toMillis(end), t.caller.Actor, reason); err != nil {
 			return err
 		}
 		changes := Changes{}

@@ -60,6 +60,8 @@ func TestPauses(t *testing.T) {
 	paused("acme", &Pause{By: "operator", Reason: "a move", At: first, Until: end}) // nothing new was said
 	must(s.PauseCursor(WithCaller(ctx, by("tok_1")), "crm", Pause{Reason: "theirs"}))
 	paused("crm", &Pause{By: "tok_1", Reason: "theirs", At: c.read()})
+	must(s.PauseCursor(WithCaller(ctx, by("tok_1")), "crm", Pause{Until: end.Add(time.Hour * 48)}))
+	paused("crm", &Pause{By: "tok_1", Reason: "theirs", At: c.read(), Until: end.Add(time.Hour * 48)}) // for longer, and why is as it was
 	must(s.RemoveOrg(ctx, "gone"))
 	ends()
 
