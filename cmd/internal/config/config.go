@@ -123,6 +123,7 @@ func Load(f *pflag.FlagSet, lookup func(string) (string, bool)) (Serve, error) {
 	}
 	var c Serve
 	var file file
+	var errs []error
 	name := env("GRAPNEL_CONFIG")
 	if f.Changed("config") {
 		name, _ = f.GetString("config")
@@ -130,14 +131,13 @@ func Load(f *pflag.FlagSet, lookup func(string) (string, bool)) (Serve, error) {
 	if name != "" {
 		var err error
 		if file, err = readFile(name); err != nil {
-			return c, err
+			errs = append(errs, err)
 		}
 		c.File = name
 	}
 	c.EventTypes, c.Formats = file.eventTypes, file.formats
 	c.Plans, c.KeepFinished, c.KeepDead, c.KeepBytes = file.plans, file.keepFinished, file.keepDead, file.keepBytes
 	c.said = make(map[string]saying, len(settings)+len(sections))
-	var errs []error
 	for _, s := range settings {
 		said, err := s.find(f, env, file)
 		if err != nil {

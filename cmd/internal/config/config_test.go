@@ -182,6 +182,7 @@ func TestLoadRefuses(t *testing.T) {
 		{name: "key spelt like the flag", file: "nats-listen: 127.0.0.1:1\n", want: "unknown key: did you mean nats_listen?"},
 		{name: "unknown key, nothing near", file: "colour: blue\n", want: "grapnel.yaml:1: colour: unknown key: known are admin_listen, allow_http, allow_network, allow_port, ballast, data,"},
 		{name: "all errors at once", file: "colour: blue\nlog_level: loud\nplan: x\n", want: "yaml:1: colour\nyaml:3: plan"},
+		{name: "unknown keys and bad values at once", file: "colour: blue\nlog_level: loud\n", want: "yaml:1: colour: unknown key: known are\nyaml:2: log_level: \"loud\""},
 		{name: "all bad values at once", file: "log_level: loud\nlisten: x\n", want: "yaml:1: log_level: \"loud\"\nyaml:2: listen: \"x\""},
 		{name: "strict", file: "strict: maybe\n", want: "grapnel.yaml:1: strict: \"maybe\": want true or false"},
 		{name: "event types", file: "listen: off\nevent_types:\n  - name: a\n  - {name: b, schema: {type: text}}\n", want: "grapnel.yaml:2: event_types: line 4: event type b: schema: /type"},
