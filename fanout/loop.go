@@ -550,9 +550,9 @@ func (l *Loop) fanOut(ctx context.Context, org string, s *orgState, batch cursor
 		s.far = plan.To
 	}
 	if n := len(plan.Rejected); n > 0 {
-		r := plan.Rejected[0]
+		r := plan.Rejected[0] // its Detail quotes the message, and stays in the books
 		l.o.Logger.Warn("messages rejected: they are no events, or not such as the catalogue allows",
-			"org", org, "count", n, "first_sequence", r.Seq, "code", r.Code, "detail", r.Detail)
+			"org", org, "count", n, "first_sequence", r.Seq, "code", r.Code)
 	}
 	l.o.Failpoint("fanout.committed")
 	// Crash here: the deliveries are pending in the books, and the lanes page

@@ -1,9 +1,12 @@
 package fanout_test
 
 import (
+	"bytes"
 	"context"
 	"fmt"
+	"log/slog"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -46,12 +49,13 @@ func (l *lanes) count() int {
 
 // walk is a loop with everything around it in memory.
 type walk struct {
-	t     *testing.T
-	log   *streamtest.Log
-	books *fanouttest.Books
-	lanes *lanes
-	loop  *fanout.Loop
-	stop  func()
+	t      *testing.T
+	log    *streamtest.Log
+	books  *fanouttest.Books
+	lanes  *lanes
+	loop   *fanout.Loop
+	stop   func()
+	logged bytes.Buffer // to be read once the loop has stopped
 }
 
 // begin runs a loop over these orgs, each with one endpoint for everything.
@@ -63,7 +67,8 @@ func begin(t *testing.T, wakes bool, orgs ...string) *walk {
 func beginTraced(t *testing.T, tracer fanout.Tracer, wakes bool, orgs ...string) *walk {
 	t.Helper()
 	w := &walk{t: t, log: &streamtest.Log{}, books: fanouttest.NewDisk().Open(), lanes: &lanes{}}
-	w.loop = fanout.NewLoop(fanout.Options{Books: w.books, Log: w.log, Lanes: w.lanes, Sweep: 30 * time.Second, Tracer: tracer})
+	w.loop = fanout.NewLoop(fanout.Options{Books: w.books, Log: w.log, Lanes: w.lanes, Sweep: 30 * time.Second, Tracer: tracer,
+		Logger: slog.New(slog.NewTextHandler(&w.logged, nil))})
 	if wakes {
 		w.log.OnAppend = func(name string, seq stream.Seq, at time.Time) {
 			org, _ := stream.Names{}.Org(name)
@@ -365,6 +370,19 @@ func TestRejectedDoesNotStopTheCursor(t *testing.T) {
 		w.log.Append(subject, stream.Header{"Status": {"404"}}, nil)
 		w.append("acme", 1)
 		w.want("acme", 1, 3, 1)
+	})
+}
+
+// What a publisher wrote is in the books, which can be expunged, and not in the log.
+func TestRejectedIsNotQuotedInTheLog(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := begin(t, true, "acme")
+		w.log.Append(stream.Names{}.Subject("acme", "invoice.paid"), stream.Header{"Grapnel-Time": {"born 1970 in Bremen"}}, []byte(`{}`))
+		w.want("acme", 1, 1, 0)
+		w.stop()
+		if got := w.logged.String(); !strings.Contains(got, "messages rejected") || strings.Contains(got, "Bremen") {
+			t.Errorf("logged %q", got)
+		}
 	})
 }
 
