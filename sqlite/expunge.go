@@ -63,7 +63,7 @@ func (s *Store) Expunge(ctx context.Context, org, target string, e Expunge) (Exp
 			return nil
 		}
 		return t.audited(o, "event.expunge", target, Changes{
-			"reason": {nil, e.Reason}, "payloads": {done.Payloads, 0}, "answers": {done.Answers, 0}, "cancelled": {nil, len(done.Cancelled)},
+			"reason": {nil, e.Reason}, "payloads": {done.Payloads, 0}, "answers": {done.Answers, 0}, "rejected": {done.Rejected, 0}, "cancelled": {nil, len(done.Cancelled)},
 		})
 	})
 	if err != nil {

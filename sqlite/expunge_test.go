@@ -124,4 +124,8 @@ func TestExpunge(t *testing.T) {
 	if err != nil || entries[0] != 2 {
 		t.Errorf("%v entries of the audit, %v; want 2", entries, err)
 	}
+	told, err := s.column("SELECT count(*) FROM audit WHERE target='2' AND changes LIKE '%\"rejected\":[1,0]%'")
+	if err != nil || told[0] != 1 {
+		t.Errorf("%v entries tell of the rejected message, %v; want 1", told, err)
+	}
 }
