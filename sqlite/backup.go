@@ -66,9 +66,6 @@ func Backup(ctx context.Context, dir, file string, now func() time.Time) (Backup
 		return r, fmt.Errorf("back up to %s: %w", file, err)
 	}
 	draft := whole + ".part"
-	if err := os.Remove(draft); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return r, fmt.Errorf("back up to %s: %w", file, err)
-	}
 	if err = r.make(ctx, path, draft, now); err == nil {
 		err = name(draft, whole)
 	}
@@ -93,7 +90,7 @@ func (r *BackupReport) make(ctx context.Context, path, draft string, now func() 
 	if err := checkHeader(path); err != nil {
 		return err
 	}
-	f, err := os.OpenFile(draft, os.O_CREATE|os.O_EXCL|os.O_RDWR, 0o600)
+	f, err := createDraft(draft)
 	if err != nil {
 		return err
 	}
@@ -365,13 +362,22 @@ func proveKey(ctx context.Context, file string, o *RestoreOptions) (err error) {
 	return nil
 }
 
+// createDraft makes a file, mode 0600, in the place of what a crash left there. It writes
+// through no link: whoever restores may be root, and who owns the directory is not.
+func createDraft(path string) (*os.File, error) {
+	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, err
+	}
+	return os.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_RDWR, 0o600)
+}
+
 func copyFile(from, to string) (n int64, err error) {
 	src, err := os.Open(from)
 	if err != nil {
 		return 0, err
 	}
 	defer src.Close()
-	dst, err := os.OpenFile(to, os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600)
+	dst, err := createDraft(to)
 	if err != nil {
 		return 0, err
 	}

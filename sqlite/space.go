@@ -29,7 +29,7 @@ func Ballast(dir string) int64 { return size(filepath.Join(dir, BallastName)) }
 func MakeBallast(dir string, bytes int64) (err error) {
 	name := filepath.Join(dir, BallastName)
 	part := name + ".part"
-	f, err := os.OpenFile(part, os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600)
+	f, err := createDraft(part)
 	if err != nil {
 		return fmt.Errorf("ballast: %w", err)
 	}

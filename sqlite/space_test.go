@@ -1,6 +1,7 @@
 package sqlite
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"testing"
@@ -91,6 +92,44 @@ func (w *walker) newest() int64 {
 		w.t.Fatal(err)
 	}
 	return ids[0]
+}
+
+// Who runs a command is not always who owns the directory (SEC-33): a link that lies
+// where a file is to be made is replaced, and what it leads to stays as it was.
+func TestFilesAreNotMadeThroughLinks(t *testing.T) {
+	books := t.TempDir()
+	shut(t, open(t, Options{Dir: books}))
+	backup := filepath.Join(t.TempDir(), "b.db")
+	if _, err := Backup(t.Context(), books, backup, time.Now); err != nil {
+		t.Fatal(err)
+	}
+	for what, c := range map[string]struct {
+		link string
+		make func(dir string) error
+	}{
+		"backup": {"c.db.part", func(dir string) error {
+			_, err := Backup(t.Context(), books, filepath.Join(dir, "c.db"), time.Now)
+			return err
+		}},
+		"restore": {FileName + ".part", func(dir string) error {
+			_, err := Restore(t.Context(), backup, RestoreOptions{Dir: dir, KeyFile: filepath.Join(books, KeyFileName)})
+			return err
+		}},
+		"ballast": {BallastName + ".part", func(dir string) error { return MakeBallast(dir, 1<<20) }},
+	} {
+		t.Run(what, func(t *testing.T) {
+			dir, other := t.TempDir(), filepath.Join(t.TempDir(), "other")
+			if err := errors.Join(os.WriteFile(other, []byte("precious"), 0o600), os.Symlink(other, filepath.Join(dir, c.link))); err != nil {
+				t.Fatal(err)
+			}
+			if err := c.make(dir); err != nil {
+				t.Error(err)
+			}
+			if text, err := os.ReadFile(other); string(text) != "precious" {
+				t.Errorf("what the link leads to is now %d bytes, %v", len(text), err)
+			}
+		})
+	}
 }
 
 func TestBallast(t *testing.T) {

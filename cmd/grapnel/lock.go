@@ -30,13 +30,14 @@ func (e *lockedError) Error() string {
 	return who + " is running on " + e.dir
 }
 
-// lock makes the data directory, if need be, and takes its lock. Closing the
+// lock makes the data directory, if need be, and takes its lock, through no link:
+// root may run this in a directory that is the daemon's. Closing the
 // file gives the lock back.
 func lock(dir string) (io.Closer, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("data directory: %w", err)
 	}
-	f, err := os.OpenFile(filepath.Join(dir, lockName), os.O_RDWR|os.O_CREATE, 0o600)
+	f, err := os.OpenFile(filepath.Join(dir, lockName), os.O_RDWR|os.O_CREATE|unix.O_NOFOLLOW, 0o600)
 	if err != nil {
 		return nil, fmt.Errorf("lock the data directory: %w", err)
 	}
