@@ -1,9 +1,13 @@
 package stream_test
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
+	"io/fs"
 	"maps"
+	"os"
+	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
@@ -265,4 +269,64 @@ func BenchmarkStartServer10k(b *testing.B) {
 		s.Close()
 	}
 	b.ReportMetric(float64(health.Milliseconds())/float64(b.N), "ms/health")
+}
+
+// Erasing takes one message out of the stream and of the files that it is kept in.
+func TestErase(t *testing.T) {
+	const content = "CANARY-of-a-message-48a24b70"
+	l := &logs{}
+	o := stream.ServerOptions{Listen: "127.0.0.1:0", Dir: t.TempDir()}
+	server := serve(t, o)
+	b := &broker{Client: connect(t, stream.Options{Server: server, Log: l.logger()}), server: server, logs: l}
+	b.create(t, "acme")
+	_, js := b.raw(t)
+	if _, err := js.CreateStream(t.Context(), jetstream.StreamConfig{Name: "EVENTS_old", Subjects: []string{"events.old.>"}, DenyDelete: true, AllowDirect: true}); err != nil {
+		t.Fatal(err)
+	}
+	for _, org := range []string{"acme", "old"} {
+		for _, data := range []string{"before", content + org, "after"} {
+			b.append(t, org, stream.Append{Type: "a.b", Data: []byte(`"` + data + `"`)})
+		}
+	}
+	ctx := t.Context()
+	for _, c := range []struct {
+		org  string
+		seq  stream.Seq
+		want error
+	}{
+		{"acme", 2, nil},
+		{"acme", 2, nil}, // gone already
+		{"acme", 9, nil}, // was never there
+		{"old", 2, stream.ErrDenied},
+		{"nobody", 1, stream.ErrNoStream},
+	} {
+		if err := b.Erase(ctx, c.org, c.seq); !errors.Is(err, c.want) {
+			t.Errorf("erase %d of %s: %v, want %v", c.seq, c.org, err, c.want)
+		}
+	}
+	for org, want := range map[string][]stream.Seq{"acme": {1, 3}, "old": {1, 2, 3}} {
+		msgs, _, err := b.Read(ctx, "EVENTS_"+org, 1, 10)
+		var got []stream.Seq
+		for _, m := range msgs {
+			got = append(got, m.Seq)
+		}
+		if diff := cmp.Diff(want, got); err != nil || diff != "" {
+			t.Errorf("left in %s: %v (-want +got):\n%s", org, err, diff)
+		}
+	}
+	b.Close()
+	server.Close()
+	err := filepath.WalkDir(o.Dir, func(path string, d fs.DirEntry, err error) error {
+		if err != nil || !d.Type().IsRegular() {
+			return err
+		}
+		text, err := os.ReadFile(path)
+		if bytes.Contains(text, []byte(content+"acme")) {
+			t.Errorf("the content is in %s", path)
+		}
+		return err
+	})
+	if err != nil {
+		t.Error(err)
+	}
 }
