@@ -212,12 +212,13 @@ func (t *txn) removedOf(o *orgState, p fanout.Plan) (map[int64]bool, error) {
 	return gone, err
 }
 
-// insertCancelled books deliveries to endpoints that were removed meanwhile: they
-// were subscribed, so there is a row, and nothing is sent. Pairs that exist stay.
-func (t *txn) insertCancelled(o *orgState, event int64, endpoints []int64) error {
+// insertCancelled books deliveries that are cancelled at once, such as to endpoints
+// that were removed meanwhile: they were subscribed, so there is a row, and nothing is
+// sent. Pairs that exist stay.
+func (t *txn) insertCancelled(o *orgState, event int64, why deliver.Reason, endpoints []int64) error {
 	for _, endpoint := range endpoints {
 		_, err := t.c.exec("INSERT OR IGNORE INTO deliveries(event, endpoint, org, state, reason, due, attempts, spent, trigger) VALUES(?,?,?,?,?,0,0,0,0)",
-			event, endpoint, o.row, int64(deliver.Cancelled), int64(deliver.EndpointDeleted))
+			event, endpoint, o.row, int64(deliver.Cancelled), int64(why))
 		if err != nil {
 			return err
 		}

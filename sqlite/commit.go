@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/grapnel-hooks/grapnel/cursor"
+	"github.com/grapnel-hooks/grapnel/deliver"
 	"github.com/grapnel-hooks/grapnel/fanout"
 )
 
@@ -174,6 +175,10 @@ func (t *txn) commit(o *orgState, p fanout.Plan, known []earlier) ([]fanout.Writ
 // enter writes events and deliveries. In between, move notes for the org which
 // event is its last, and how many are new and how many duplicates.
 func (t *txn) enter(o *orgState, p fanout.Plan, known []earlier, removed map[int64]bool, move func(last, fresh, duplicates int64) error) ([]fanout.Written, error) {
+	withheld, err := t.withheld(o, p)
+	if err != nil {
+		return nil, fmt.Errorf("look what was expunged: %w", err)
+	}
 	written := make([]fanout.Written, len(p.Events))
 	last, fresh, duplicates := t.chain(o), int64(0), int64(p.Duplicates)
 	prevs := make([]int64, len(p.Events))
@@ -185,8 +190,10 @@ func (t *txn) enter(o *orgState, p fanout.Plan, known []earlier, removed map[int
 		}
 		switch {
 		case k.event == 0:
-			there, _ := parted(p.Events[i].Endpoints, removed)
-			written[i] = fanout.Written{Event: t.next, Endpoints: there}
+			written[i] = fanout.Written{Event: t.next}
+			if !withheld[int64(p.Events[i].Seq)] {
+				written[i].Endpoints, _ = parted(p.Events[i].Endpoints, removed)
+			}
 			if last != 0 {
 				prevs[i] = t.next - last
 			}
@@ -226,7 +233,7 @@ func (t *txn) enter(o *orgState, p fanout.Plan, known []earlier, removed map[int
 	if err := t.insertEvents(o, p, known, written, prevs); err != nil {
 		return nil, fmt.Errorf("insert events: %w", err)
 	}
-	if err := t.insertDeliveries(o, p, known, removed, written); err != nil {
+	if err := t.insertDeliveries(o, p, known, removed, withheld, written); err != nil {
 		return nil, fmt.Errorf("insert deliveries: %w", err)
 	}
 	return written, nil
@@ -325,7 +332,7 @@ func (t *txn) insertEvents(o *orgState, p fanout.Plan, known []earlier, written 
 
 // insertDeliveries writes a row for each pair that is new. For an event that
 // is read again these are the pairs that are missing.
-func (t *txn) insertDeliveries(o *orgState, p fanout.Plan, known []earlier, removed map[int64]bool, written []fanout.Written) error {
+func (t *txn) insertDeliveries(o *orgState, p fanout.Plan, known []earlier, removed, withheld map[int64]bool, written []fanout.Written) error {
 	in := t.inserter(insertManyDelivery, insertDelivery, deliveryShared, deliveryArgs, o.row)
 	made := int64(0)
 	var to []int64 // neighbours mostly share the list; they are counted together
@@ -337,6 +344,10 @@ func (t *txn) insertDeliveries(o *orgState, p fanout.Plan, known []earlier, remo
 	}
 	for i := range p.Events {
 		there, gone := parted(p.Events[i].Endpoints, removed)
+		var unsent []int64
+		if withheld[int64(p.Events[i].Seq)] {
+			there, unsent = nil, there
+		}
 		switch {
 		case known == nil || known[i].event == 0:
 			if list := there; len(list) != len(to) || len(list) == 0 || &list[0] != &to[0] {
@@ -367,7 +378,7 @@ func (t *txn) insertDeliveries(o *orgState, p fanout.Plan, known []earlier, remo
 					made++
 				}
 			}
-			if made > before {
+			if made > before || len(unsent) > 0 {
 				if err := t.gained(o, known[i].event); err != nil {
 					return err
 				}
@@ -375,8 +386,13 @@ func (t *txn) insertDeliveries(o *orgState, p fanout.Plan, known []earlier, remo
 		default:
 			continue
 		}
-		if err := t.insertCancelled(o, written[i].Event, gone); err != nil {
+		if err := t.insertCancelled(o, written[i].Event, deliver.EndpointDeleted, gone); err != nil {
 			return err
+		}
+		if len(unsent) > 0 {
+			if err := t.withhold(o, p, p.Events[i].Seq, written[i].Event, unsent); err != nil {
+				return err
+			}
 		}
 	}
 	count()

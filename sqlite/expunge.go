@@ -5,10 +5,12 @@ import (
 	"database/sql/driver"
 	"errors"
 	"fmt"
+	"math"
 	"time"
 
 	"github.com/grapnel-hooks/grapnel/deliver"
 	"github.com/grapnel-hooks/grapnel/fanout"
+	"github.com/grapnel-hooks/grapnel/stream"
 )
 
 // Expunging takes the content of one event out of the books: its payload, what receivers
@@ -98,6 +100,35 @@ func (t *txn) countExpunge(o *orgState, e Expunge) (done Expunged, err error) {
 	return done, err
 }
 
+// withheld are the events of the plan, by sequence, whose content was expunged before
+// they were read, or whose message the stream could not erase. They are booked as any
+// other, so that the books are proven, with deliveries that are cancelled at once.
+func (t *txn) withheld(o *orgState, p fanout.Plan) (map[int64]bool, error) {
+	if len(p.Events) == 0 {
+		return nil, nil
+	}
+	var all map[int64]bool
+	err := t.c.query(func(r row) error {
+		if all == nil {
+			all = make(map[int64]bool)
+		}
+		all[r.int(0)] = true
+		return nil
+	}, "SELECT seq FROM expunged WHERE org=? AND incarnation=? AND seq BETWEEN ? AND ?",
+		o.row, int64(p.To.Incarnation), int64(p.Events[0].Seq), int64(p.Events[len(p.Events)-1].Seq))
+	return all, err
+}
+
+// withhold books an event that is withheld: its deliveries are cancelled, and what
+// is asked by its number finds that it was expunged.
+func (t *txn) withhold(o *orgState, p fanout.Plan, seq stream.Seq, event int64, endpoints []int64) error {
+	if _, err := t.c.exec("UPDATE expunged SET event=? WHERE org=? AND incarnation=? AND seq=? AND event=0",
+		event, o.row, int64(p.To.Incarnation), int64(seq)); err != nil {
+		return err
+	}
+	return t.insertCancelled(o, event, deliver.ByHand, endpoints)
+}
+
 // expungedDetail takes the place of why a message was rejected, which may
 // have quoted it.
 const expungedDetail = "expunged"
@@ -148,6 +179,25 @@ func (s *Store) ExpungedAt(_ context.Context, org string, at Place) (event int64
 		return 0, false, err
 	}
 	return found[0], true, nil
+}
+
+// ExpungedBetween are the sequences from first to last, of the present stream of the org,
+// whose content was expunged; nil: none was.
+func (s *Store) ExpungedBetween(_ context.Context, org string, first, last stream.Seq) (map[stream.Seq]bool, error) {
+	o, err := s.find(org)
+	if err != nil {
+		return nil, err
+	}
+	found, err := s.column(`SELECT x.seq FROM cursors c JOIN expunged x ON x.org=c.org AND x.incarnation=max(c.incarnation, 1)
+		WHERE c.org=? AND x.seq BETWEEN ? AND ?`, o.row, int64(first), int64(min(last, math.MaxInt64)))
+	if err != nil || len(found) == 0 {
+		return nil, err
+	}
+	all := make(map[stream.Seq]bool, len(found))
+	for _, seq := range found {
+		all[stream.Seq(seq)] = true
+	}
+	return all, nil
 }
 
 // foldTries is how often the log is tried to be emptied while somebody still reads it.

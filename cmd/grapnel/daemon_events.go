@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"slices"
 	"time"
 
@@ -44,7 +45,7 @@ func (d *daemon) Events(ctx context.Context, org string, f httpapi.EventFilter, 
 	}
 	var found []stream.Event
 	size := 0
-	next, err := d.backwards(ctx, org, before, func(ev *stream.Event) bool {
+	next, err := d.shown(ctx, org, before, func(ev *stream.Event) bool {
 		if eventMatches(f, ev) {
 			found = append(found, *ev)
 			size += len(ev.Data)
@@ -94,6 +95,16 @@ func (d *daemon) backwards(ctx context.Context, org string, before stream.Seq, f
 	return before, nil
 }
 
+// shown is backwards without events whose content was expunged: a stream that does not
+// allow it could not erase their messages.
+func (d *daemon) shown(ctx context.Context, org string, before stream.Seq, f func(*stream.Event) bool) (stream.Seq, error) {
+	hidden, err := d.store.ExpungedBetween(ctx, org, 1, math.MaxInt64)
+	if err != nil {
+		return 0, answered(err)
+	}
+	return d.backwards(ctx, org, before, func(ev *stream.Event) bool { return hidden[ev.Seq] || f(ev) })
+}
+
 // window reads the events from one place to before another. When they are too
 // large to be kept at once it keeps the last ones, and returns from where on they
 // are. read is how many bytes of data it has read.
@@ -136,6 +147,27 @@ func eventMatches(f httpapi.EventFilter, ev *stream.Event) bool {
 }
 
 func (d *daemon) EventAt(ctx context.Context, org string, seq stream.Seq) (stream.Event, error) {
+	ev, err := d.eventAt(ctx, org, seq)
+	if err != nil {
+		return ev, err
+	}
+	return d.unlessExpunged(ctx, org, ev)
+}
+
+// unlessExpunged is the event, unless its content was expunged.
+func (d *daemon) unlessExpunged(ctx context.Context, org string, ev stream.Event) (stream.Event, error) {
+	hidden, err := d.store.ExpungedBetween(ctx, org, ev.Seq, ev.Seq)
+	if err != nil {
+		return stream.Event{}, answered(err)
+	}
+	if hidden[ev.Seq] {
+		return stream.Event{}, fmt.Errorf("the content of the event at %d was expunged: %w", ev.Seq, httpapi.ErrNotFound)
+	}
+	return ev, nil
+}
+
+// eventAt is the event at a place of the stream, also when it was expunged.
+func (d *daemon) eventAt(ctx context.Context, org string, seq stream.Seq) (stream.Event, error) {
 	dec, err := d.decoding(ctx, org)
 	if err != nil {
 		return stream.Event{}, err
@@ -167,9 +199,18 @@ func (d *daemon) EventAt(ctx context.Context, org string, seq stream.Seq) (strea
 // Event finds an event by what the books know of it, and reads it from the
 // stream.
 func (d *daemon) Event(ctx context.Context, org string, id stream.ID) (stream.Event, error) {
+	ev, err := d.event(ctx, org, id)
+	if err != nil {
+		return ev, err
+	}
+	return d.unlessExpunged(ctx, org, ev)
+}
+
+// event is Event, also when it was expunged.
+func (d *daemon) event(ctx context.Context, org string, id stream.ID) (stream.Event, error) {
 	place, err := d.store.GetEvent(ctx, org, id)
 	if err == nil {
-		ev, err := d.EventAt(ctx, org, place.Seq)
+		ev, err := d.eventAt(ctx, org, place.Seq)
 		if err == nil && ev.ID == id {
 			return ev, nil
 		}

@@ -67,7 +67,7 @@ func (d *daemon) toExpunge(ctx context.Context, org string, id stream.ID, seq st
 		return sqlite.Expunge{}, id, answered(err)
 	}
 	if id == (stream.ID{}) {
-		switch ev, err := d.EventAt(ctx, org, seq); {
+		switch ev, err := d.eventAt(ctx, org, seq); {
 		case err == nil:
 			id = ev.ID
 		case !errors.Is(err, httpapi.ErrNotFound):
@@ -96,7 +96,7 @@ func (d *daemon) toExpunge(ctx context.Context, org string, id stream.ID, seq st
 	case !errors.Is(err, sqlite.ErrNotFound):
 		return at, id, answered(err)
 	case seq == 0:
-		ev, err := d.Event(ctx, org, id)
+		ev, err := d.event(ctx, org, id)
 		if err != nil {
 			return at, id, err
 		}

@@ -61,7 +61,7 @@ func (d *daemon) TryFilter(ctx context.Context, org string, t httpapi.FilterTria
 	want.Filter = filter.Hold(t.Filter)
 	trial, began := fanout.NewTrial(want), time.Now()
 	late := false
-	next, err := d.backwards(ctx, org, 0, func(ev *stream.Event) bool {
+	next, err := d.shown(ctx, org, 0, func(ev *stream.Event) bool {
 		trial.Ask(ev)
 		late = time.Since(began) > trialTime
 		return trial.Events < t.Last && !late
