@@ -261,6 +261,7 @@ func (s *Server) start(ctx context.Context) error {
 		o.CustomClientAuthentication = d
 		o.MaxConn, o.MaxSubs = maxConnections, maxSubscriptions
 	}
+	mendStreams(s.options.Dir, s.log)
 	ns, err := server.NewServer(o)
 	if err != nil {
 		return fmt.Errorf("embedded server: %w", err)
