@@ -10,6 +10,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 )
 
@@ -21,7 +22,7 @@ import (
 //	books: UPDATE home, COMMIT, synced → home.json: write, sync, rename
 //
 // Crash between them: the file is one behind, and that is well. It is never ahead of
-// books that have stayed here. What that shows at the next start:
+// books that have stayed here. Only books that have never counted get their file first. What that shows at the next start:
 //
 //	the books are at the file's count or beyond      they are the ones that were here, also when the whole directory was moved
 //	the file is ahead, or has another nonce          an older copy, or another database, took their place
@@ -106,7 +107,14 @@ func (s *Store) comeHome() error {
 	if why != "" || next.Nonce == "" {
 		next.Nonce = rand.Text() // so that the books that were here before are others now
 	}
-	if err = s.moveIn(next, why, books.At); err == nil {
+	err = tidyHome(s.o.Dir)
+	if books.Nonce == "" { // the first time the file goes first: books that have counted without one came here alone
+		err = errors.Join(err, writeHome(s.o.Dir, next))
+	}
+	if err == nil {
+		err = s.moveIn(next, why, books.At)
+	}
+	if err == nil && books.Nonce != "" {
 		err = writeHome(s.o.Dir, next)
 	}
 	if err != nil {
@@ -197,6 +205,17 @@ func readHome(path string) (h home, err error) {
 }
 
 func writeHome(dir string, h home) error { return replaceJSON(dir, HomeName, h) }
+
+// tidyHome removes what writers of the file left that were killed: nobody else writes it.
+func tidyHome(dir string) error {
+	entries, err := os.ReadDir(dir)
+	for _, e := range entries {
+		if strings.HasPrefix(e.Name(), HomeName+".") {
+			err = errors.Join(err, os.Remove(filepath.Join(dir, e.Name())))
+		}
+	}
+	return err
+}
 
 // replaceJSON writes a small file, mode 0600: whoever reads it, also after a crash, sees
 // the one before or this one.

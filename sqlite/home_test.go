@@ -1,6 +1,8 @@
 package sqlite
 
 import (
+	"errors"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -161,4 +163,24 @@ func TestRestoreOfAnotherCopy(t *testing.T) {
 	}
 	assertAlone(t, one)
 	assertHeld(t, Options{Dir: to, KeyFile: key}, HoldBackup)
+}
+
+// Books that are new here, and those of a release that did not count, may die at
+// their first start: the next one is not the first of books that came alone. What
+// writers that were killed have left goes.
+func TestHomeFirstStartCutShort(t *testing.T) {
+	o := Options{Dir: t.TempDir()}
+	file := filepath.Join(o.Dir, HomeName)
+	if err := os.Mkdir(file, 0o700); err != nil { // so that it cannot be written
+		t.Fatal(err)
+	}
+	shut(t, open(t, o))
+	left := file + ".123"
+	if err := errors.Join(os.Remove(file), os.WriteFile(left, nil, 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	assertHeld(t, o, "")
+	if _, err := os.Stat(left); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("%s is there still: %v", left, err)
+	}
 }

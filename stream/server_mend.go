@@ -107,7 +107,7 @@ func before(a, b string) (bool, error) {
 // replaceFile writes a file as a whole. That its name is on the disk is not waited for: a
 // power cut that takes it away leaves what is completed again.
 func replaceFile(name string, text []byte) (err error) {
-	f, err := os.CreateTemp(filepath.Dir(name), filepath.Base(name)+".*.tmp")
+	f, err := os.OpenFile(name+".tmp", os.O_CREATE|os.O_WRONLY|os.O_TRUNC, 0o600) // the server's own name for it, too: a crash leaves one at most
 	if err != nil {
 		return err
 	}
