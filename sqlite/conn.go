@@ -100,7 +100,7 @@ func (r row) blob(i int) []byte {
 
 // query calls each for every row of the answer; the row is valid until each
 // returns.
-func (c *conn) query(each func(row) error, query string, args ...driver.Value) (err error) {
+func (c *conn) query(each func(row) error, query string, args ...driver.Value) error {
 	s, err := c.prepare(query)
 	if err != nil {
 		return err
@@ -110,8 +110,14 @@ func (c *conn) query(each func(row) error, query string, args ...driver.Value) (
 	if err != nil {
 		return err
 	}
+	return drain(rows, len(rows.Columns()), each)
+}
+
+// drain gives each row of the answer, which is valid until each returns, and closes
+// the answer.
+func drain(rows driver.Rows, columns int, each func(row) error) (err error) {
 	defer func() { err = errors.Join(err, rows.Close()) }()
-	r := make(row, len(rows.Columns()))
+	r := make(row, columns)
 	for {
 		switch err := rows.Next(r); {
 		case err == io.EOF:

@@ -4,9 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"database/sql/driver"
-	"errors"
 	"fmt"
-	"io"
 )
 
 // querier is a pool, or one connection of it.
@@ -38,7 +36,7 @@ func eachRow(c *sql.Conn, columns int, f func(row) error, query string, args ...
 	for i, v := range args {
 		named[i] = driver.NamedValue{Ordinal: i + 1, Value: v}
 	}
-	return c.Raw(func(dc any) (err error) {
+	return c.Raw(func(dc any) error {
 		raw, ok := dc.(driver.QueryerContext)
 		if !ok {
 			return fmt.Errorf("unexpected driver %T", dc)
@@ -47,19 +45,7 @@ func eachRow(c *sql.Conn, columns int, f func(row) error, query string, args ...
 		if err != nil {
 			return err
 		}
-		defer func() { err = errors.Join(err, rows.Close()) }()
-		r := make(row, columns)
-		for {
-			switch err := rows.Next(r); {
-			case err == io.EOF:
-				return nil
-			case err != nil:
-				return err
-			}
-			if err := f(r); err != nil {
-				return err
-			}
-		}
+		return drain(rows, columns, f)
 	})
 }
 

@@ -135,15 +135,7 @@ exporter's textfile collector. With --db, lag and age are unknown.`,
 		if !ok {
 			return &usageError{fmt.Errorf("--format %q: want text, json, nagios or prometheus", format)}
 		}
-		var all []httpapi.CursorBody
-		var err error
-		if len(args) == 1 {
-			var one cursorDetail
-			one, err = from.cursor(c.Context(), a, args[0])
-			all = []httpapi.CursorBody{one.CursorBody}
-		} else {
-			all, err = from.cursors(c.Context(), a)
-		}
+		all, err := from.picked(c.Context(), a, args)
 		checks := cursorChecks{Cursors: []judged{}, limits: limits}
 		if err != nil {
 			checks.Level, checks.Error = levelUnknown, err.Error()

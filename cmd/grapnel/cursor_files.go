@@ -65,15 +65,7 @@ from their beginning. It has nothing of deliveries; a backup has.`,
   grapnel cursor export acme`,
 		Args: cobra.MaximumNArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {
-			var all []httpapi.CursorBody
-			var err error
-			if len(args) == 1 {
-				var one cursorDetail
-				one, err = from.cursor(c.Context(), a, args[0])
-				all = []httpapi.CursorBody{one.CursorBody}
-			} else {
-				all, err = from.cursors(c.Context(), a)
-			}
+			all, err := from.picked(c.Context(), a, args)
 			if err != nil {
 				return err
 			}

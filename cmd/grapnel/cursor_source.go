@@ -47,6 +47,15 @@ func (s *cursorSource) cursors(ctx context.Context, a *app) ([]httpapi.CursorBod
 	return all.Data, err
 }
 
+// picked is the cursor of the organization that args names, or all of them.
+func (s *cursorSource) picked(ctx context.Context, a *app, args []string) ([]httpapi.CursorBody, error) {
+	if len(args) == 0 {
+		return s.cursors(ctx, a)
+	}
+	one, err := s.cursor(ctx, a, args[0])
+	return []httpapi.CursorBody{one.CursorBody}, err
+}
+
 func (s *cursorSource) cursor(ctx context.Context, a *app, org string) (d cursorDetail, err error) {
 	if s.offline() {
 		return s.readCursor(ctx, org)
