@@ -75,7 +75,18 @@ func newBroker(t testing.TB) *broker {
 // publisher has it.
 func (b *broker) raw(t testing.TB) (*nats.Conn, jetstream.JetStream) {
 	t.Helper()
-	nc, err := nats.Connect("nats://" + b.server.Addr())
+	return dial(t, "nats://"+b.server.Addr())
+}
+
+// own is the same as the daemon has it, who may take messages out.
+func (b *broker) own(t testing.TB) (*nats.Conn, jetstream.JetStream) {
+	t.Helper()
+	return dial(t, "", nats.InProcessServer(b.server))
+}
+
+func dial(t testing.TB, url string, o ...nats.Option) (*nats.Conn, jetstream.JetStream) {
+	t.Helper()
+	nc, err := nats.Connect(url, o...)
 	if err != nil {
 		t.Fatal(err)
 	}

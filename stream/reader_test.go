@@ -36,7 +36,7 @@ func plain(t testing.TB, js jetstream.JetStream, name string) {
 func TestConformance(t *testing.T) {
 	streamtest.TestLog(t, func(t *testing.T) streamtest.Fixture {
 		b := newBroker(t)
-		nc, js := b.raw(t)
+		nc, js := b.own(t)
 		get := func(t testing.TB, name string) jetstream.Stream {
 			s, err := js.Stream(t.Context(), name)
 			if err != nil {
@@ -147,7 +147,7 @@ func TestReadPoison(t *testing.T) {
 
 func TestReadStepsOverDeletes(t *testing.T) {
 	b := newBroker(t)
-	_, js := b.raw(t)
+	_, js := b.own(t)
 	plain(t, js, "EVENTS_acme")
 	for range 10 {
 		b.append(t, "acme", event("x"))

@@ -260,6 +260,10 @@ func (s *Server) start(ctx context.Context) error {
 		d = newDoor(s.options.SignIn, s.strikes, s.log)
 		o.CustomClientAuthentication = d
 		o.MaxConn, o.MaxSubs = maxConnections, maxSubscriptions
+	} else {
+		o.CustomClientAuthentication = openDoor{}
+		// Only with a user of that name are clients told that they need not sign in.
+		o.Users, o.NoAuthUser = []*server.User{{Username: anybody}}, anybody
 	}
 	mendStreams(s.options.Dir, s.log)
 	ns, err := server.NewServer(o)

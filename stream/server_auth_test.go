@@ -418,8 +418,43 @@ func TestLoopbackTakesPublishersAsTheyCome(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	if nc.AuthRequired() {
+		t.Error("clients are told to sign in")
+	}
 	nc.Close()
 	if n := s.Disconnect(func(stream.Publisher) bool { return true }); n != 0 {
 		t.Errorf("%d disconnected", n)
+	}
+}
+
+// What is taken out of a stream by the way leaves a hole that nobody misses: on
+// loopback, too, only the daemon does that.
+func TestLoopbackErasesNoMessage(t *testing.T) {
+	b := newBroker(t)
+	b.create(t, "acme")
+	b.append(t, "acme", stream.Append{Type: "invoice.paid", Data: []byte(`{}`)})
+	nc, js := b.raw(t)
+	refused := make(chan error, 1)
+	nc.SetErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) { refused <- err })
+	if err := errors.Join(nc.PublishRequest("$JS.API.STREAM.MSG.DELETE.EVENTS_acme", "answer", []byte(`{"seq":1}`)), nc.Flush()); err != nil {
+		t.Fatal(err)
+	}
+	select {
+	case err := <-refused:
+		if !errors.Is(err, nats.ErrPermissionViolation) {
+			t.Error(err)
+		}
+	case <-time.After(5 * time.Second):
+		t.Error("it was not refused")
+	}
+	s, err := js.Stream(t.Context(), "EVENTS_acme")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.GetMsg(t.Context(), 1); err != nil {
+		t.Errorf("the message: %v", err)
+	}
+	if err := b.Erase(t.Context(), "acme", 1); err != nil {
+		t.Errorf("the daemon: %v", err)
 	}
 }
