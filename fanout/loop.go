@@ -379,6 +379,7 @@ func (l *Loop) done(ctx context.Context, org string, s *orgState, hint stream.Se
 		s.status.Err = before.Err
 	}
 	s.status.NoRoom = errors.Is(err, ErrNoRoom)
+	s.status.StoppedAt = s.status.stoppedSince(before, l.o.Now())
 	l.turned(org, before, s.status)
 	early := err == nil && !more && hint > s.pos.Seq // the wake-up came before the data could be read
 	if more {

@@ -16,6 +16,19 @@ type Status struct {
 	Err       string        // why the last read or commit failed, ""
 	NoRoom    bool          // Err is that the books are not to grow
 	CheckedAt time.Time     // the last time the stream's identity was found right
+	StoppedAt time.Time     // since when reading is stopped by what it is stopped by now; zero: it is not
+}
+
+// stoppedSince is the time of what stops the reading now, after before: the same as
+// before while it is the same, else now.
+func (st Status) stoppedSince(before Status, now time.Time) time.Time {
+	switch {
+	case !st.Missing && st.Unclaimed == "" && st.Err == "":
+		return time.Time{}
+	case before.StoppedAt.IsZero() || st.Missing != before.Missing || st.Unclaimed != before.Unclaimed:
+		return now
+	}
+	return before.StoppedAt
 }
 
 // Panics is how often reading or planning has panicked, since the start.

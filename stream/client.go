@@ -107,7 +107,8 @@ type Client struct {
 type state struct {
 	usable bool
 	epoch  uint64
-	why    error // when not usable
+	why    error     // when not usable
+	since  time.Time // when usable became what it is
 }
 
 // link is one life of the connection. Requests that were sent on it get no
@@ -147,7 +148,7 @@ func Connect(ctx context.Context, o Options) (*Client, error) {
 		doctor:  make(chan struct{}, 1),
 	}
 	c.maxData.Store(int64(o.MaxData))
-	c.state.Store(&state{why: errAway})
+	c.state.Store(&state{why: errAway, since: time.Now()})
 	c.link.Store(newLink())
 	c.reader = newReader(c.api)
 	no, err := c.natsOptions()
@@ -214,6 +215,14 @@ func (c *Client) Connected() bool { return c.state.Load().usable }
 // Err is nil while Connected, and otherwise says why not.
 func (c *Client) Err() error { return c.state.Load().why }
 
+// AwaySince is since when the broker cannot be used; zero while Connected.
+func (c *Client) AwaySince() time.Time {
+	if s := c.state.Load(); !s.usable {
+		return s.since
+	}
+	return time.Time{}
+}
+
 // OnState calls f at once with the present state, and then with each change.
 // f(true) also comes alone, whenever wake-ups may have been missed: after it,
 // every stream is to be looked at. f must be quick and must not call OnState.
@@ -264,6 +273,9 @@ func (c *Client) settle(ctx context.Context) {
 	}
 	c.notify.Lock()
 	defer c.notify.Unlock()
+	if now.since = was.since; now.usable != was.usable {
+		now.since = time.Now()
+	}
 	c.state.Store(now)
 	switch {
 	case now.usable && !was.usable:

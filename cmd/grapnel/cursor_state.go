@@ -23,9 +23,10 @@ type standing struct {
 	now time.Time
 	org string
 
-	missing     bool   // the broker has no such stream
-	unreachable string // why the broker cannot be asked; "": it was
-	unclaimed   string // the installation that the stream is marked as read for, when that is another one
+	missing     bool      // the broker has no such stream
+	unreachable string    // why the broker cannot be asked; "": it was
+	unclaimed   string    // the installation that the stream is marked as read for, when that is another one
+	stoppedAt   time.Time // since when one of these holds, as far as is known
 	held        time.Time
 	full        bool
 	noRoom      string // why it is not read, although it could be; "": it is
@@ -59,12 +60,12 @@ func (s standing) judge() verdict {
 	}
 	switch {
 	case s.missing:
-		return verdict{"stream-missing", "the broker has no stream of that name: nothing can be read until it is there again", time.Time{}}
+		return verdict{"stream-missing", "the broker has no stream of that name: nothing can be read until it is there again", s.stoppedAt}
 	case s.unreachable != "":
-		return verdict{"unreachable", "the broker does not answer (" + s.unreachable + "): reading goes on by itself when it does", time.Time{}}
+		return verdict{"unreachable", "the broker does not answer (" + s.unreachable + "): reading goes on by itself when it does", s.stoppedAt}
 	case s.unclaimed != "":
 		return verdict{"unclaimed", "another database reads the stream (installation " + s.unclaimed +
-			"), and nothing of it is read here: restore that database's backup, or take the stream over by grapnel cursor claim " + s.org, time.Time{}}
+			"), and nothing of it is read here: restore that database's backup, or take the stream over by grapnel cursor claim " + s.org, s.stoppedAt}
 	case s.pause != nil:
 		return verdict{"paused", s.pausedWhy(), s.pause.At}
 	case s.change == cursor.Regressed && s.now.Sub(s.changedAt) < recently:

@@ -121,8 +121,11 @@ func (d *daemon) viewCursor(ctx context.Context, c sqlite.Cursor, kept time.Dura
 	switch {
 	case errors.Is(err, stream.ErrNoStream):
 		s.missing = true
+		if status.Missing {
+			s.stoppedAt = status.StoppedAt
+		}
 	case err != nil:
-		s.unreachable = err.Error()
+		s.unreachable, s.stoppedAt = err.Error(), d.broker.AwaySince()
 		shown.Last = max(status.Last, seen.Last, c.Seq) // as far as was heard
 		shown.Lag = uint64(shown.Last - c.Seq)
 	default:
@@ -130,6 +133,9 @@ func (d *daemon) viewCursor(ctx context.Context, c sqlite.Cursor, kept time.Dura
 		shown.First, shown.Last, shown.StreamCheckedAt = st.First, st.Last, seen.at
 		if foreign := new(stream.ForeignError); errors.As(st.Foreign(d.store.Installation()), &foreign) {
 			s.unclaimed = foreign.Installation
+			if status.Unclaimed != "" {
+				s.stoppedAt = status.StoppedAt
+			}
 		}
 		shown.Lag = cursor.Lag(c.Position, st)
 	}
