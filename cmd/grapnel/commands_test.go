@@ -421,6 +421,7 @@ func TestCommands(t *testing.T) {
 		{"cursor-empty", httpapitest.New(), []string{"cursor list", "fsck"}},
 		{"fsck", started, []string{"fsck", "fsck acme --json", "fsck nobody"}},
 		{"event-expunge", started, []string{"event expunge acme 1", "event expunge acme 1 --execute", "event expunge acme 1 --json", "event expunge acme 999"}},
+		{"fsck-torn", torn(t), []string{"fsck", "fsck --repair --reason why", "fsck --json"}},
 		{"fsck-wrong", wrong(t), []string{"fsck", "fsck acme --json", "fsck --reason why"}},
 		{"broken", broken(t), []string{"org list", "fsck"}},
 	} {
@@ -516,6 +517,16 @@ func wrong(t *testing.T) *httpapitest.Service {
 	s := httpapitest.New()
 	withDeliveries(t, s)
 	s.Found = []string{"missing seq 1.2 endpoint 1: somebody was subscribed, and there is no delivery and no reason"}
+	return s
+}
+
+func torn(t *testing.T) *httpapitest.Service {
+	s := httpapitest.New()
+	withDeliveries(t, s)
+	s.Torn = []httpapi.Broken{
+		{Breaks: "an attempt has no delivery", Rows: 2, Event: 17, Stray: true},
+		{Breaks: "a delivery has no event", Rows: 1, Event: 18},
+	}
 	return s
 }
 

@@ -1,10 +1,12 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"time"
 
@@ -18,6 +20,8 @@ import (
 // fscked is the JSON of "fsck".
 type fscked struct {
 	httpapi.FsckBody
+	Broken  []httpapi.BrokenBody     `json:"broken,omitempty"`  // what is wrong between rows, whoever's they are
+	Mended  []httpapi.BrokenBody     `json:"mended,omitempty"`  // rows that led nowhere and were taken out
 	Repairs []httpapi.CursorPlanBody `json:"repairs,omitempty"` // how cursors were moved
 }
 
@@ -30,10 +34,12 @@ func (a *app) fsckCommand() *cobra.Command {
 		Long: `Read the stream of an organization, or of all, again and prove the books: every
 sequence up to the cursor is, for every endpoint, exactly one of delivered,
 pending, dead, cancelled, not subscribed, rejected, gated or in a recorded gap.
-What is missing is printed, and the exit status is 1 if anything is. It changes
-nothing, holds nobody up, and may run at any time.
+What is missing is printed, and the exit status is 1 if anything is. Without ORG
+the rows of the database are also held against each other: each delivery has its event
+and its endpoint, each attempt its delivery. It changes nothing, holds nobody up, and
+may run at any time.
 
-With --repair, deliveries that are missing are made: the cursor is moved back to
+With --repair, attempts and payloads that lead nowhere are taken out, and deliveries that are missing are made: the cursor is moved back to
 before the first of them, the daemon reads the stream again from there and leaves
 alone what exists, and then the books are proven once more. It is audited with
 the reason, and doing it again changes nothing. Of what cannot be repaired so, it
@@ -52,20 +58,25 @@ says what to do.`,
 		if reason != "" && !repair {
 			return &usageError{errors.New("--reason goes with --repair")}
 		}
-		f, err := a.fsck(c.Context(), org)
+		all, err := a.prove(c.Context(), org)
 		if err != nil {
 			return err
 		}
-		all := fscked{FsckBody: f}
 		if repair {
-			if all.Repairs, err = a.repair(c.Context(), f, reason); err != nil {
+			mended, err := a.mend(c.Context(), all.Broken, reason)
+			if err != nil {
 				return err
 			}
-		}
-		if len(all.Repairs) > 0 {
-			if all.FsckBody, err = a.fsck(c.Context(), org); err != nil {
-				return fmt.Errorf("repaired, but not proven again: %w", err)
+			repairs, err := a.repair(c.Context(), all.FsckBody, reason)
+			if err != nil {
+				return err
 			}
+			if len(repairs)+len(mended) > 0 {
+				if all, err = a.prove(c.Context(), org); err != nil {
+					return fmt.Errorf("repaired, but not proven again: %w", err)
+				}
+			}
+			all.Mended, all.Repairs = mended, repairs
 		}
 		if err := a.show(all, func() { a.printFsck(all) }); err != nil {
 			return err
@@ -76,6 +87,29 @@ says what to do.`,
 		return nil
 	}
 	return c
+}
+
+// prove proves the books, and when they are everybody's, holds rows against each other.
+func (a *app) prove(ctx context.Context, org string) (all fscked, err error) {
+	if all.FsckBody, err = a.fsck(ctx, org); err != nil || org != "" {
+		return all, err
+	}
+	s, err := a.client().Structure(ctx)
+	all.Broken, all.Proven = s.Broken, all.Proven && len(s.Broken) == 0
+	return all, err
+}
+
+// mend takes out rows that lead nowhere. It comes before missing deliveries are made:
+// what is left of an earlier one would be taken for its attempts.
+func (a *app) mend(ctx context.Context, broken []httpapi.BrokenBody, reason string) ([]httpapi.BrokenBody, error) {
+	if !slices.ContainsFunc(broken, func(b httpapi.BrokenBody) bool { return b.Repairable }) {
+		return nil, nil
+	}
+	mended, err := a.client().MendStructure(ctx, cmp.Or(reason, "fsck found rows that lead nowhere"))
+	if err != nil {
+		return nil, fmt.Errorf("take out rows that lead nowhere: %w", err)
+	}
+	return mended.Broken, nil
 }
 
 // fsck proves the books. On a terminal it goes from organization to organization, to
@@ -199,10 +233,16 @@ func (a *app) printFsck(f fscked) {
 	for _, p := range f.Repairs {
 		a.printf("%s was read again from %d to %d, and what was missing was made.\n", p.Org, p.To, p.From)
 	}
-	if len(f.Repairs) > 0 {
+	for _, b := range f.Mended {
+		a.printf("%d row(s) taken out: %s.\n", b.Rows, b.Breaks)
+	}
+	if len(f.Repairs)+len(f.Mended) > 0 {
 		a.printf("\n")
 	}
 	printBooks(a.out, a.ink(), f.FsckBody)
+	for _, b := range f.Broken {
+		a.printf("%s %d row(s), the first at event number %d\n", a.ink().red(b.Breaks+":"), b.Rows, b.Event)
+	}
 	for _, line := range advice(f) {
 		a.printf("%s\n", line)
 	}
@@ -225,6 +265,12 @@ var remedies = map[fanout.ProblemKind]string{
 func advice(f fscked) []string {
 	var lines []string
 	told := map[string]bool{}
+	if strays := func(b httpapi.BrokenBody) bool { return b.Repairable }; slices.ContainsFunc(f.Broken, strays) {
+		lines = append(lines, "What to do about attempts and payloads that lead nowhere: grapnel fsck --repair")
+	}
+	if torn := func(b httpapi.BrokenBody) bool { return !b.Repairable }; slices.ContainsFunc(f.Broken, torn) {
+		lines = append(lines, "What to do about other rows: the file was changed from outside; stop the daemon, keep a copy of it, and restore a backup")
+	}
 	for _, b := range f.Orgs {
 		for _, p := range b.Problems {
 			kind, _, _ := strings.Cut(p, " ")

@@ -84,12 +84,16 @@ func TestFsckRepairs(t *testing.T) {
 			if status != exitFailed || f.Proven || f.Orgs[0].Missing != int64(len(c.lost)) {
 				t.Errorf("before: status %d, %+v", status, f)
 			}
+			strays := strings.Contains(c.name, "not their attempts")
+			if (len(f.Broken) > 0) != strays {
+				t.Errorf("between rows: %+v", f.Broken)
+			}
 			f, status = s.fsck("--repair", "--reason", "rows were deleted")
-			if status != 0 || !f.Proven || len(f.Repairs) != 1 {
+			if status != 0 || !f.Proven || len(f.Repairs) != 1 || (len(f.Mended) > 0) != strays {
 				t.Errorf("repair: status %d, %+v", status, f)
 			}
 			await(t, "the delivery of what was missing", delivered)
-			if f, status = s.fsck("--repair"); status != 0 || len(f.Repairs) != 0 {
+			if f, status = s.fsck("--repair"); status != 0 || len(f.Repairs)+len(f.Mended) != 0 {
 				t.Errorf("again: status %d, %+v", status, f)
 			}
 			r.mu.Lock()

@@ -393,6 +393,18 @@ func (c *Client) Fsck(ctx context.Context, org string) (out httpapi.FsckBody, er
 	return out, err
 }
 
+// Structure says what is wrong between the rows of the database.
+func (c *Client) Structure(ctx context.Context) (out httpapi.StructureBody, err error) {
+	err = c.patiently(ctx, http.MethodGet, base+"/fsck/structure", nil, nil, &out)
+	return out, err
+}
+
+// MendStructure takes out rows of the database that lead nowhere.
+func (c *Client) MendStructure(ctx context.Context, reason string) (out httpapi.StructureBody, err error) {
+	err = c.patiently(ctx, http.MethodPost, base+"/fsck/structure/repair", nil, httpapi.MendBody{Reason: reason}, &out)
+	return out, err
+}
+
 // Health is how the daemon is. That it takes no work at present is in the
 // answer, not an error.
 func (c *Client) Health(ctx context.Context) (httpapi.HealthBody, error) {

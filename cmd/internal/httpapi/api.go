@@ -73,6 +73,7 @@ func newHandler(o Options, socket bool) http.Handler {
 	a.secrets()
 	a.holds()
 	a.expunges()
+	a.structures()
 	a.configuration()
 	a.doctor()
 	a.logLevels()

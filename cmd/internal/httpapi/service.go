@@ -57,6 +57,7 @@ type Service interface {
 	Filters
 	Holds
 	Expunges
+	Structures
 	Configurations
 	Doctors
 	LogLevels

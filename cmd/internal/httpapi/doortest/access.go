@@ -72,6 +72,8 @@ var accesses = map[string]access{
 	"GET /api/v1/orgs/{org}/rejected":       {scope: read},
 	"GET /api/v1/cursors":                   {scope: curs, operator: true},
 	"GET /api/v1/fsck":                      {scope: curs, operator: true},
+	"GET /api/v1/fsck/structure":            {scope: curs, operator: true},
+	"POST /api/v1/fsck/structure/repair":    {scope: move, operator: true}, // there is nothing to take out
 
 	"POST /api/v1/orgs/{org}/tokens":        {scope: admin, entries: 1},
 	"GET /api/v1/orgs/{org}/tokens":         {scope: admin},

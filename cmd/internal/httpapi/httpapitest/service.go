@@ -52,8 +52,9 @@ type Service struct {
 	Err      error           // not nil: every call fails with it
 	NoPlan   map[string]bool // organizations whose plan lacks outgoing webhooks
 	Rejects  []httpapi.Rejected
-	Found    []string   // what fsck finds wrong with each org
-	Lost     stream.Seq // where fsck misses a delivery, until the cursor is moved
+	Found    []string         // what fsck finds wrong with each org
+	Lost     stream.Seq       // where fsck misses a delivery, until the cursor is moved
+	Torn     []httpapi.Broken // what is wrong between the rows of the books
 	Missed   []httpapi.Gap
 	Now      httpapi.Health
 	Shown    map[string]httpapi.Cursor // what their cursors are to look like, by org
