@@ -124,6 +124,7 @@ func (c *Client) permissions() []permission {
 		events,
 		hear(c.names.WakeFilter(), "new events are found by the sweep only, up to a minute late"),
 		hear(advisories+"CREATED.*", "streams that others make are found within a minute only"),
+		hear(advisories+"UPDATED.*", "that a stream was changed is noticed late"),
 		hear(advisories+"DELETED.*", "that a stream was deleted is noticed late"),
 	}
 }
