@@ -13,6 +13,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"strings"
 	"sync"
 	"time"
 
@@ -91,7 +92,7 @@ func serve(ctx context.Context, cfg config.Serve, told *configured, logs logging
 	}
 	// net/http tells the standard logger what it finds odd in a receiver's bytes.
 	stdlog.SetFlags(0)
-	stdlog.SetOutput(slog.NewLogLogger(log.Handler(), slog.LevelDebug).Writer())
+	stdlog.SetOutput(oddities{log})
 	log.Info("grapnel is starting", "version", buildVersion(), "data", cfg.Data, "pid", os.Getpid())
 	public, err := listenOn("--listen", cfg.Listen)
 	if err != nil {
@@ -271,4 +272,14 @@ func daemonFrom(cfg config.Serve, log *slog.Logger) daemonOptions {
 		MaxPending: cfg.MaxPending, MinFree: cfg.MinFree, MaxStore: cfg.MaxStore, Ballast: cfg.Ballast,
 		Tracing: telemetry.Options{Endpoint: cfg.OTLPEndpoint, Headers: cfg.OTLPHeaders, Sample: cfg.TraceSample},
 	}
+}
+
+// oddities logs what net/http says to the standard logger, without the bytes that it
+// quotes: a receiver's answer may repeat what it was sent.
+type oddities struct{ log *slog.Logger }
+
+func (o oddities) Write(line []byte) (int, error) {
+	what, _, _ := strings.Cut(strings.TrimSpace(string(line)), " starting with ")
+	o.log.Debug("net/http finds a connection odd", "what", what)
+	return len(line), nil
 }
