@@ -110,7 +110,7 @@ func (d Disk) room() Finding {
 	what := fmt.Sprintf("%s of %s are free (%d %%)", size(d.Free), size(d.Total), share)
 	switch {
 	case d.Free < leastFree:
-		return bad(check, Fail, do, "%s: the embedded broker takes nothing below %s", what, size(leastFree))
+		return bad(check, Fail, do, "%s: an embedded broker takes nothing below %s", what, size(leastFree))
 	case d.Free < enoughFree, share < enoughShare:
 		return bad(check, Warn, do, "%s", what)
 	}

@@ -318,6 +318,7 @@ func TestFaultsBecomeProblems(t *testing.T) {
 		err  error
 	}{
 		{"full", fmt.Errorf("commit: %w", fanout.ErrFull)},
+		{"broker-full", fmt.Errorf("create: %w", stream.ErrFull)},
 		{"broker-away", fmt.Errorf("append: %w", stream.ErrUnavailable)},
 		{"no-stream", fmt.Errorf("append: %w", stream.ErrNoStream)},
 		{"gated", httpapi.ErrGated},

@@ -130,7 +130,9 @@ func problemOf(ctx context.Context, log *slog.Logger, operation, thing, place st
 		return p
 	case errors.Is(err, ErrBusy):
 		return later(newProblem(http.StatusTooManyRequests, "too much is waiting; try again in a moment"), 1)
-	case errors.Is(err, fanout.ErrFull), errors.Is(err, stream.ErrFull):
+	case errors.Is(err, stream.ErrFull):
+		return later(newProblem(http.StatusInsufficientStorage, "the broker has no room left: an event needs it in its stream, and a new stream reserves all that it may grow to; nothing was stored"), 30)
+	case errors.Is(err, fanout.ErrFull):
 		return later(newProblem(http.StatusInsufficientStorage, "there is no room left; nothing was stored"), 30)
 	case errors.Is(err, stream.ErrUnavailable):
 		return later(newProblem(http.StatusServiceUnavailable, "the broker does not answer; try again in a moment"), 1)
