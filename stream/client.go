@@ -101,6 +101,8 @@ type Client struct {
 	onState []func(bool)
 
 	newest sync.Map // stream name → *atomic.Uint64: the newest sequence heard of
+
+	changing [64]sync.Mutex // by hash of a stream's name: who changes its configuration
 }
 
 // state is what watch last found out.

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"hash/maphash"
 	"iter"
 	"slices"
 	"strings"
@@ -304,11 +305,23 @@ func (c *Client) republish(org string, extra []string) *jetstream.RePublish {
 	}
 }
 
+// change lets nobody else of this process change the stream until it is called
+// again: a change reads the whole configuration and writes it back, and would take
+// back what another wrote in between.
+func (c *Client) change(name string) (done func()) {
+	m := &c.changing[maphash.String(changeSeed, name)%uint64(len(c.changing))]
+	m.Lock()
+	return m.Unlock
+}
+
+var changeSeed = maphash.MakeSeed()
+
 // adopt changes what must be changed in a stream that is there. The
 // configuration is kept as the server sent it, so that settings that this
 // program does not know survive.
 func (c *Client) adopt(ctx context.Context, s OrgStream) (State, error) {
 	name := c.names.Stream(s.Org)
+	defer c.change(name)()
 	var raw struct {
 		Config map[string]json.RawMessage `json:"config"`
 	}

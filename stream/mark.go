@@ -55,6 +55,7 @@ func (c *Client) mark(ctx context.Context, org string, claim bool) error {
 	if err := CheckOrg(org); err != nil {
 		return fail(err)
 	}
+	defer c.change(name)()
 	var raw struct {
 		Config map[string]json.RawMessage `json:"config"`
 	}

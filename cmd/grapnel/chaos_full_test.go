@@ -130,7 +130,7 @@ func smallDisk(ctx context.Context, t *testing.T, size int) *disk {
 		enter: []string{"nsenter", "--target", pid, "--user", "--mount", "--preserve-credentials"},
 	}
 	if err == nil {
-		err = exec.Command(d.enter[0], append(d.enter[1:], "mkdir", dir+"/data")...).Run()
+		err = exec.Command(d.enter[0], append(d.enter[1:], "mkdir", "-m", "0700", dir+"/data")...).Run()
 	}
 	if err == nil {
 		_, err = os.ReadDir(d.outside + "/data")
