@@ -92,6 +92,8 @@ func (d *daemon) look(ctx context.Context, o sqlite.Org, st stream.State, met *c
 	if st.Installation == "" && met.unmarkable != nil {
 		return nil // each try takes as long as the broker may take to answer
 	}
+	// Before it is marked: a crash in between must not hide that it may lack something.
+	d.renew(ctx, o, st)
 	foreign, err := d.meet(ctx, o, st)
 	switch {
 	case foreign:
@@ -103,7 +105,6 @@ func (d *daemon) look(ctx context.Context, o sqlite.Org, st stream.State, met *c
 	case st.Installation == "":
 		met.marked++
 	}
-	d.renew(ctx, o, st)
 	return nil
 }
 
@@ -131,10 +132,11 @@ func (d *daemon) take(ctx context.Context, org string, st stream.State) (o sqlit
 }
 
 // renew gives the stream of an org what it lacks when somebody else has made it
-// anew.
+// anew: it has another creation time than the position, or, when fan-out was
+// quicker and has begun to read it, no mark. One that is another database's is left alone.
 func (d *daemon) renew(ctx context.Context, o sqlite.Org, st stream.State) {
 	pos, err := d.store.Position(ctx, o.ID)
-	if err != nil || pos.Created.IsZero() || pos.Created.Equal(st.Created) {
+	if err != nil || pos.Created.IsZero() || pos.Created.Equal(st.Created) && st.Installation != "" || st.Foreign(d.store.Installation()) != nil {
 		return
 	}
 	if _, err := d.broker.Create(ctx, stream.OrgStream{Org: o.ID, Subjects: o.Subjects}); err != nil {
