@@ -153,7 +153,7 @@ func TestDocumentedServer(t *testing.T) {
 	s := natsServer(t, o)
 	as := func(user string) string { return "nats://" + user + ":" + passwords[user] + "@" + s.Addr().String() }
 	l := &logs{}
-	c := connect(t, stream.Options{URL: as("grapnel"), Log: l.logger()})
+	c := connect(t, stream.Options{URL: as("grapnel"), MaxBytes: 64 << 20, Log: l.logger()})
 	if !c.Connected() {
 		t.Fatal(c.Err())
 	}
