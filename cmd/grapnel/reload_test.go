@@ -51,6 +51,7 @@ type reloadable struct {
 	*daemon
 	t    *testing.T
 	told *configured
+	file string // that it is read from
 	log  *syncBuffer
 	api  http.Handler // as the network sees it
 }
@@ -62,6 +63,7 @@ func reloadableDaemon(t *testing.T, text string, args ...string) *reloadable {
 		args = append(args, "--ballast", "off")
 	}
 	r.told = configuredBy(t, "allow_http: true\nallow_network: [127.0.0.0/8]\n"+text, append(args, "--data", shortDir(t), "--nats-listen", "off")...)
+	r.file = r.told.cfg.File
 	log := slog.New(slog.NewJSONHandler(r.log, &slog.HandlerOptions{Level: r.told.level}))
 	o := daemonFrom(r.told.cfg, log)
 	o.NATSSync, o.Configured = time.Minute, r.told
@@ -91,7 +93,7 @@ func reloadableDaemon(t *testing.T, text string, args ...string) *reloadable {
 // write replaces the file.
 func (r *reloadable) write(text string) {
 	r.t.Helper()
-	if err := os.WriteFile(r.told.cfg.File, []byte(text), 0o600); err != nil {
+	if err := os.WriteFile(r.file, []byte(text), 0o600); err != nil {
 		r.t.Fatal(err)
 	}
 }
