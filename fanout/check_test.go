@@ -412,6 +412,7 @@ type longBooks struct {
 	l    longLog
 	skip stream.Seq
 	also stream.Seq // booked although it is a duplicate
+	gone bool       // retention removes everything once it was read
 }
 
 func newLongBooks(l longLog) *longBooks {
@@ -449,7 +450,7 @@ func (b *longBooks) Pieces(context.Context) iter.Seq2[Piece, error] {
 
 func (b *longBooks) Booked(_ context.Context, ids []stream.ID) ([]Booked, error) {
 	all := map[stream.ID]Booked{}
-	for seq := stream.Seq(1); seq <= b.l.n; seq++ {
+	for seq := stream.Seq(1); seq <= b.l.n && !b.gone; seq++ {
 		if e, ok := b.event(seq); ok {
 			all[e.ID] = Booked{all[e.ID].Times + 1, e.Event}
 		}
@@ -459,6 +460,22 @@ func (b *longBooks) Booked(_ context.Context, ids []stream.ID) ([]Booked, error)
 		found[i] = all[id]
 	}
 	return found, nil
+}
+
+// A duplicate stays one when retention removes its event while the check goes on, and
+// what was never booked stays missing.
+func TestCheckBesideRetention(t *testing.T) {
+	b := newLongBooks(longLog{n: 10, doubled: true})
+	b.gone = true
+	r, err := Check(t.Context(), b.l, stream.Decoding{Org: "acme"}, b, nil)
+	if err != nil || r.Found != 0 || r.Duplicates != 5 {
+		t.Errorf("good books: %v %+v", err, r)
+	}
+	b.skip = 3
+	r, err = Check(t.Context(), b.l, stream.Decoding{Org: "acme"}, b, nil)
+	if err != nil || r.Missing != 2 || r.FirstMissing != 3 || r.Duplicates != 4 {
+		t.Errorf("without 3: %v %+v", err, r)
+	}
 }
 
 func TestCheckOfMoreThanMemoryHolds(t *testing.T) {

@@ -2,7 +2,9 @@ package stream_test
 
 import (
 	"errors"
+	"fmt"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -111,6 +113,35 @@ func TestNoInstallation(t *testing.T) {
 	b.create(t, "acme", "webhook.>")
 	if err := b.Remove(t.Context(), "acme"); err != nil {
 		t.Error(err)
+	}
+}
+
+// A stream is adopted and marked at the same time: neither takes back what the other
+// has changed.
+func TestMarkBesideAdopting(t *testing.T) {
+	b := newBroker(t)
+	_, js := b.raw(t)
+	ours := b.installation(t, "ours")
+	for i := range 50 {
+		org := fmt.Sprintf("org%d", i)
+		if _, err := js.CreateStream(t.Context(), jetstream.StreamConfig{Name: "EVENTS_" + org, Subjects: []string{"events." + org + ".>"}}); err != nil {
+			t.Fatal(err)
+		}
+		var both sync.WaitGroup
+		both.Go(func() {
+			if _, err := ours.Create(t.Context(), stream.OrgStream{Org: org}); err != nil {
+				t.Error(err)
+			}
+		})
+		both.Go(func() {
+			if err := ours.Mark(t.Context(), org); err != nil {
+				t.Error(err)
+			}
+		})
+		both.Wait()
+		if c := configOf(t, js, "EVENTS_"+org); !c.AllowDirect || c.Metadata["grapnel-installation"] != "ours" {
+			t.Fatalf("%s: direct reads %t, marked as %q", org, c.AllowDirect, c.Metadata["grapnel-installation"])
+		}
 	}
 }
 
